@@ -1,0 +1,254 @@
+//! Serving a volume by several front ends in one process, until a signal or
+//! an unmount ends it.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use kiseki_core::engine::Volume;
+use kiseki_fs::s3::{Server, ServerError, ServerOptions};
+use nix::sys::{
+    resource::{Resource, getrlimit, setrlimit},
+    stat::{Mode, umask},
+};
+use sd_notify::NotifyState;
+use tokio::sync::mpsc;
+
+use crate::{
+    control::{self, Daemon, Line, Request},
+    end_signals::EndSignals,
+    failure::{Attempt, Failure, Result},
+    plan::Plan,
+    report::Status,
+    s3_keys,
+    secrets::{self, Secret},
+    serve::collect,
+    session::{self, FrontEnd, Session},
+};
+
+/// What to serve a volume by.
+#[derive(Clone, Debug)]
+pub struct Fronts {
+    /// A mount, where the plan says.
+    pub mount: bool,
+    /// S3.
+    pub s3: Option<S3Front>,
+}
+
+/// How to serve S3.
+#[derive(Clone, Debug)]
+pub struct S3Front {
+    /// Where to listen.
+    pub address: SocketAddr,
+    /// Certificate chain and private key.
+    pub tls: Option<(PathBuf, PathBuf)>,
+}
+
+impl From<ServerError> for Failure {
+    fn from(error: ServerError) -> Failure {
+        match error {
+            ServerError::Volume(error) => error.into(),
+            other => Failure::new(other.to_string()),
+        }
+    }
+}
+
+/// Serves until it is told to end; everything is durable then, and the store
+/// is free.
+///
+/// # Errors
+/// The store or a front end could not be opened, or the last writes failed.
+pub fn serve(plan: Plan, fronts: Fronts, secret: &Secret) -> Result<()> {
+    secrets::protect_process()?;
+    umask(Mode::from_bits_truncate(0o077));
+    allow_connections();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("kiseki")
+        .build()
+        .attempt(|| "cannot start worker threads".into())?;
+    let session = Session::open(&plan.store, secret)?;
+    let result = runtime.block_on(run(&session, Arc::new(plan), fronts));
+    // What hangs on an I/O thread must not keep the process; all that was
+    // promised is on disk by now.
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    result
+}
+
+/// Every connection is a descriptor, and many systems give a thousand.
+fn allow_connections() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}
+
+async fn run(session: &Session, plan: Arc<Plan>, fronts: Fronts) -> Result<()> {
+    let mut signals = EndSignals::catch()?;
+    let volume = session.open_alone(&plan)?;
+    let served = match Served::start(&volume, &plan, fronts).await {
+        Ok(served) => served,
+        Err(failure) => {
+            volume.close().await?;
+            return Err(failure);
+        }
+    };
+    let handler = Arc::new(Answers {
+        volume: volume.clone(),
+        mount: served.mount.clone(),
+        s3: served.s3.as_ref().map(Server::url),
+        plan: plan.clone(),
+        format_version: session.format_version(),
+    });
+    let listener = control::serve(&plan.store, handler)
+        .inspect_err(
+            |error| tracing::warn!(%error, "no control socket; `kiseki status` will not answer"),
+        )
+        .ok();
+    notify(&[NotifyState::Ready]);
+
+    tokio::select! {
+        () = served.unmounted() => tracing::info!("unmounted; ending"),
+        () = signals.any() => tracing::info!("asked to end; writing everything out"),
+    }
+    notify(&[NotifyState::Stopping]);
+    // Before the end, so that a failure is known while files are still there.
+    let synced = volume.sync().await.map_err(Failure::from);
+    let stopped = served.stop().await;
+    let closed = volume.close().await.map_err(Failure::from);
+    if let Some(listener) = listener {
+        listener.abort();
+        control::remove(&plan.store);
+    }
+    match &closed {
+        Ok(()) => tracing::info!("everything is written out"),
+        Err(failure) => tracing::error!(%failure, "the last changes could not be written out"),
+    }
+    closed.and(synced).and(stopped)
+}
+
+/// The front ends that run.
+struct Served {
+    mount: Option<Arc<FrontEnd>>,
+    s3: Option<Server>,
+}
+
+impl Served {
+    async fn start(volume: &Volume, plan: &Plan, fronts: Fronts) -> Result<Served> {
+        let mut served = Served {
+            mount: None,
+            s3: None,
+        };
+        if fronts.mount {
+            served.mount = Some(Arc::new(session::mount(volume, plan)?));
+            tracing::info!(at = %plan.mountpoint.display(), "mounted");
+        }
+        if let Some(s3) = fronts.s3 {
+            let options = ServerOptions {
+                address: s3.address,
+                tls: s3.tls,
+                memory: plan.memory,
+            };
+            match Server::start(volume, options).await {
+                Ok(server) => {
+                    tracing::info!(url = server.url(), "S3 answers");
+                    served.s3 = Some(server);
+                }
+                Err(error) => {
+                    served.stop().await?;
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(served)
+    }
+
+    /// Waits until somebody unmounts; forever without a mount.
+    async fn unmounted(&self) {
+        match &self.mount {
+            Some(mount) => {
+                // It has no other way to end.
+                let _ = session::wait(mount.clone()).await;
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn stop(self) -> Result<()> {
+        if let Some(server) = self.s3 {
+            server.stop().await;
+        }
+        match self.mount {
+            Some(mount) => session::unmount(mount).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// What the control socket answers from.
+struct Answers {
+    volume: Volume,
+    mount: Option<Arc<FrontEnd>>,
+    s3: Option<String>,
+    plan: Arc<Plan>,
+    format_version: u32,
+}
+
+impl Answers {
+    fn mountpoint(&self) -> Option<PathBuf> {
+        self.mount.as_ref().map(|_| self.plan.mountpoint.clone())
+    }
+
+    async fn line(&self, request: Request, progress: mpsc::Sender<(u64, u64)>) -> Result<Line> {
+        Ok(match request {
+            Request::Ping => Line::Pong(Daemon {
+                pid: std::process::id(),
+                supervisor: None,
+                layout: 0,
+                volume: self.plan.volume.clone(),
+                mountpoint: self.mountpoint(),
+            }),
+            Request::Status => Line::Status(Box::new(self.status().await?)),
+            Request::Stats => {
+                let stats = self.mount.as_deref().map(session::statistics);
+                Line::Stats(Box::new(stats.unwrap_or_default()))
+            }
+            Request::Sync => {
+                self.volume.sync().await?;
+                Line::Synced
+            }
+            Request::Gc => Line::Collected(collect(&self.volume, progress).await?),
+            Request::Upgrade(_) => {
+                return Err(Failure::new("a server is not upgraded while it runs")
+                    .remedy("end it and start the new version"));
+            }
+            Request::S3Key(request) => Line::S3Key(s3_keys::answer(&self.volume, request).await?),
+        })
+    }
+
+    async fn status(&self) -> Result<Status> {
+        let mut status = session::status(&self.volume).await?;
+        status.store.clone_from(&self.plan.store);
+        status.mountpoint = self.mountpoint();
+        status.mounted = status.mountpoint.is_some();
+        status.s3.clone_from(&self.s3);
+        status.pid = Some(std::process::id());
+        status.format_version = self.format_version;
+        Ok(status)
+    }
+}
+
+impl control::Handler for Answers {
+    async fn answer(&self, request: Request, progress: mpsc::Sender<(u64, u64)>) -> Line {
+        match self.line(request, progress).await {
+            Ok(line) => line,
+            Err(failure) => (&failure).into(),
+        }
+    }
+}
+
+/// Tells systemd, where it asked to be told.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "cannot notify systemd");
+    }
+}

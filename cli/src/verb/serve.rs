@@ -1,0 +1,107 @@
+//! `kiseki serve`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::{
+    address::Listen,
+    args::{Context, KeyArgs, StoreArg},
+    creation,
+    failure::{Code, Failure, Result},
+    fronts::{self, Fronts, S3Front},
+    mount_options::Policy,
+    plan::{self, Plan},
+    quantity::{Size, Span},
+    session,
+    verb::mount::log_to_stderr,
+};
+
+/// Arguments of `kiseki serve`.
+#[derive(Args)]
+pub struct Serve {
+    #[command(flatten)]
+    store: StoreArg,
+    /// Volume to serve [default: default]
+    #[arg(long, value_name = "NAME")]
+    volume: Option<String>,
+    #[command(flatten)]
+    key: KeyArgs,
+    /// Answer S3 here: PORT for this machine alone, or HOST:PORT
+    #[arg(long, value_name = "ADDR")]
+    s3: Option<Listen>,
+    /// Certificate chain of the S3 server, a PEM file
+    #[arg(long, value_name = "FILE", requires = "tls_key", requires = "s3")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key, a PEM file
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Mount the volume as well
+    #[arg(long, value_name = "DIR")]
+    mount: Option<PathBuf>,
+    /// Memory for caches and write buffers, such as 512M
+    /// [default: a quarter of the machine's, at most 1G]
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<Size>,
+    /// How files of a new volume are cut into chunks [default: auto]
+    #[arg(long, value_enum)]
+    policy: Option<Policy>,
+    /// Longest time a change stays only in memory
+    /// [default: 5s]
+    #[arg(long, value_name = "TIME")]
+    sync_delay: Option<Span>,
+    /// Let other users into the mount
+    #[arg(long, requires = "mount")]
+    allow_other: bool,
+}
+
+impl Serve {
+    /// Returns when the server was told to end, or its mount was unmounted.
+    pub fn run(&self, context: &Context) -> Result<Code> {
+        if self.s3.is_none() && self.mount.is_none() {
+            return Err(Failure::usage("there is nothing to serve").remedy("give --s3 ADDR"));
+        }
+        let plan = self.plan(context)?;
+        creation::refuse_served(&plan.store)?;
+        let secret = match session::inspect(&plan.store)? {
+            Some(info) => self.key.needed_secret(context, &plan.store, &info)?,
+            None => {
+                let policy = self.policy.or(context.config.policy).unwrap_or_default();
+                creation::create(context, &self.key, &plan.store, &plan.volume, policy)?.1
+            }
+        };
+        log_to_stderr();
+        let fronts = Fronts {
+            mount: self.mount.is_some(),
+            s3: self.s3.map(|Listen(address)| S3Front {
+                address,
+                tls: self.tls_cert.clone().zip(self.tls_key.clone()),
+            }),
+        };
+        fronts::serve(plan, fronts, &secret)?;
+        Ok(Code::Good)
+    }
+
+    fn plan(&self, context: &Context) -> Result<Plan> {
+        let config = &context.config;
+        let memory = self.memory.or(config.memory);
+        let memory = plan::enough_memory(memory.map(|size| size.0))?;
+        let store = self.store.dir(context)?;
+        let volume = self.volume.clone().or_else(|| config.volume.clone());
+        let sync_delay = self.sync_delay.or(config.sync_delay);
+        Ok(Plan {
+            mountpoint: match &self.mount {
+                Some(point) => plan::check_mountpoint(point, &store)?,
+                None => PathBuf::new(),
+            },
+            volume: volume.unwrap_or_else(|| plan::DEFAULT_VOLUME.to_owned()),
+            memory,
+            sync_delay: sync_delay.map_or(plan::DEFAULT_SYNC_DELAY, |span| span.0),
+            atime: config.atime.unwrap_or_default(),
+            read_only: false,
+            allow_other: self.allow_other || config.allow_other.unwrap_or(false),
+            fuse: Vec::new(),
+            store,
+        })
+    }
+}
