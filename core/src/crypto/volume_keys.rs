@@ -31,6 +31,7 @@ pub struct VolumeKeys {
     id_key: Secret,
     name_key: Secret,
     xattr_key: Secret,
+    front_key: Secret,
     log_key: Arc<SigningKey>,
     newest: EpochKeys,
     older: Vec<EpochKeys>,
@@ -81,6 +82,7 @@ impl VolumeKeys {
             id_key: master.derive(b"kiseki chunk id v1"),
             name_key: master.derive(b"kiseki name tag v1"),
             xattr_key: master.derive(b"kiseki xattr tag v1"),
+            front_key: master.derive(b"kiseki front end v1"),
             log_key: Arc::new(SigningKey::from_bytes(
                 master.derive(b"kiseki log checkpoint v1").expose(),
             )),
@@ -112,6 +114,13 @@ impl VolumeKeys {
     #[must_use]
     pub fn volume(&self) -> VolumeId {
         self.volume
+    }
+
+    /// A key for what a front end hands out and wants to recognize; the same
+    /// for as long as the volume lives. `purpose` must be distinct for each use.
+    #[must_use]
+    pub fn front_key(&self, purpose: &[u8]) -> Secret {
+        self.front_key.derive(purpose)
     }
 
     /// The epoch under which everything new is sealed.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::{
     Error, Result,
-    engine::Inner,
+    engine::{Attr, Inner, Volume},
     ids::{Ino, NameTag},
     meta::{AttrChange, Command, Inode, Kind, MetaService, XattrMode},
 };
@@ -155,6 +155,32 @@ pub(super) async fn inherit(
     })
 }
 
+impl Volume {
+    /// Whether permission bits or ACL of an inode grant `wanted` (read 4,
+    /// write 2, execute or search 1) to a user in these groups. What privilege
+    /// adds is the front end's to say; for front ends that no kernel checks for.
+    ///
+    /// # Errors
+    /// `NotFound`, `Damaged`.
+    pub async fn permits(
+        &self,
+        attr: &Attr,
+        uid: u32,
+        groups: &[u32],
+        wanted: u32,
+    ) -> Result<bool> {
+        if let Some(value) = self.inner.xattr(attr.ino, ACCESS).await? {
+            return Ok(Acl::decode(&value)?.permits((attr.uid, attr.gid), uid, groups, wanted));
+        }
+        let class = match () {
+            () if uid == attr.uid => attr.mode >> 6,
+            () if groups.contains(&attr.gid) => attr.mode >> 3,
+            () => attr.mode,
+        };
+        Ok(class & wanted == wanted)
+    }
+}
+
 impl Acl {
     fn decode(value: &[u8]) -> Result<Acl> {
         const WRONG: Error = Error::Invalid("this is no POSIX ACL");
@@ -238,6 +264,30 @@ impl Acl {
         }
     }
 
+    /// Whether the list grants `wanted` (read 4, write 2, execute 1) to somebody
+    /// on an inode of this owner and group: `acl(5)`, access check algorithm.
+    fn permits(&self, (owner, group): (u32, u32), uid: u32, groups: &[u32], wanted: u32) -> bool {
+        let mask = self.perm(MASK).unwrap_or(7);
+        let has = |perm: u32| perm & wanted == wanted;
+        if uid == owner {
+            return has(self.perm(USER_OBJ).unwrap_or(0));
+        }
+        let named = |entry: &&AclEntry| entry.tag == USER && entry.id == uid;
+        if let Some(entry) = self.0.iter().find(named) {
+            return has(u32::from(entry.perm) & mask);
+        }
+        let of_group = |entry: &&AclEntry| match entry.tag {
+            GROUP_OBJ => groups.contains(&group),
+            GROUP => groups.contains(&entry.id),
+            _ => false,
+        };
+        let mut of_groups = self.0.iter().filter(of_group).peekable();
+        if of_groups.peek().is_some() {
+            return of_groups.any(|entry| has(u32::from(entry.perm) & mask));
+        }
+        has(self.perm(OTHER).unwrap_or(0))
+    }
+
     /// Follows `chmod`.
     fn set_mode(&mut self, mode: u32) {
         self.each_class(|_, bits| bits, mode);
@@ -305,6 +355,30 @@ mod tests {
         let mut list = named();
         list.mask_with(0o600);
         assert_eq!(list.mode(), 0o600);
+    }
+
+    #[test]
+    fn one_entry_decides_and_the_mask_limits_it() {
+        let of = (1, 10);
+        let list = acl(&[
+            (USER_OBJ, 6, u32::MAX),
+            (USER, 7, 1000),
+            (GROUP_OBJ, 4, u32::MAX),
+            (GROUP, 2, 20),
+            (MASK, 6, u32::MAX),
+            (OTHER, 1, u32::MAX),
+        ]);
+        assert!(list.permits(of, 1, &[20], 6), "the owner");
+        assert!(!list.permits(of, 1, &[20], 1), "only the owner's entry");
+        assert!(list.permits(of, 1000, &[], 6), "a named user");
+        assert!(!list.permits(of, 1000, &[], 1), "the mask limits");
+        assert!(list.permits(of, 5, &[10], 4) && list.permits(of, 5, &[20], 2));
+        assert!(
+            !list.permits(of, 5, &[10, 20], 6),
+            "one entry has to grant all of it"
+        );
+        assert!(!list.permits(of, 5, &[20], 1), "others do not count then");
+        assert!(list.permits(of, 5, &[30], 1), "others");
     }
 
     #[test]

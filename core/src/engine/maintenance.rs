@@ -5,8 +5,9 @@ use std::sync::{Arc, atomic::Ordering};
 use crate::{
     Error, Result,
     chunk::ChunkUsage,
+    crypto::Secret,
     engine::{FrontId, Inner, Pace, Volume, Watch},
-    ids::Revision,
+    ids::{Revision, VolumeId},
     meta::{MetaService, Usage},
 };
 
@@ -30,6 +31,19 @@ pub struct VolumeStatus {
 }
 
 impl Volume {
+    /// Its identity.
+    #[must_use]
+    pub fn id(&self) -> VolumeId {
+        self.inner.keys.volume()
+    }
+
+    /// A key for what a front end hands out and wants to recognize, also after
+    /// a restart; distinct for each `purpose`.
+    #[must_use]
+    pub fn front_key(&self, purpose: &[u8]) -> Secret {
+        self.inner.keys.front_key(purpose)
+    }
+
     /// Changes made through other front ends than `front`, from now on.
     #[must_use]
     pub fn watch(&self, front: FrontId, pace: Pace) -> Watch {

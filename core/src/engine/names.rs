@@ -17,6 +17,27 @@ use crate::{
 
 const SGID: u32 = 0o2000;
 
+/// What is to be made.
+struct New<'a> {
+    kind: Kind,
+    mode: u32,
+    rdev: u32,
+    target: Option<&'a [u8]>,
+    note: Option<&'a [u8]>,
+}
+
+impl New<'_> {
+    fn of(kind: Kind, mode: u32) -> New<'static> {
+        New {
+            kind,
+            mode,
+            rdev: 0,
+            target: None,
+            note: None,
+        }
+    }
+}
+
 impl Volume {
     /// The inode that a name of a directory refers to.
     ///
@@ -59,7 +80,7 @@ impl Volume {
         let ino = self.inner.meta.allocate_ino();
         self.inner.nodes.with(ino, |_, state| state.opens += 1);
         let made = self
-            .make(who, parent, name, ino, Kind::File, mode, 0, None)
+            .make(who, parent, name, ino, New::of(Kind::File, mode))
             .await;
         if made.is_err() {
             self.release(ino).await?;
@@ -85,8 +106,33 @@ impl Volume {
         }
         check_name(parent, name)?;
         let ino = self.inner.meta.allocate_ino();
-        self.make(who, parent, name, ino, kind, mode, rdev, None)
-            .await
+        let new = New {
+            rdev,
+            ..New::of(kind, mode)
+        };
+        self.make(who, parent, name, ino, new).await
+    }
+
+    /// Makes a regular file together with a note, see [`Volume::set_note`]:
+    /// whoever finds the file finds the note.
+    ///
+    /// # Errors
+    /// As [`Volume::create`]; `OutOfRange` for a long note.
+    pub async fn make_noted(
+        &self,
+        who: &Caller,
+        parent: Ino,
+        name: &[u8],
+        mode: u32,
+        note: &[u8],
+    ) -> Result<Attr> {
+        check_name(parent, name)?;
+        let ino = self.inner.meta.allocate_ino();
+        let new = New {
+            note: Some(note),
+            ..New::of(Kind::File, mode)
+        };
+        self.make(who, parent, name, ino, new).await
     }
 
     /// Makes a directory.
@@ -106,7 +152,7 @@ impl Volume {
         mode: u32,
     ) -> Result<Attr> {
         let ino = self.inner.meta.allocate_ino();
-        self.make(who, parent, name, ino, Kind::Directory, mode, 0, None)
+        self.make(who, parent, name, ino, New::of(Kind::Directory, mode))
             .await
     }
 
@@ -129,9 +175,11 @@ impl Volume {
             return Err(Error::NameTooLong);
         }
         let ino = self.inner.meta.allocate_ino();
-        let (kind, mode) = (Kind::Symlink, 0o777);
-        self.make(who, parent, name, ino, kind, mode, 0, Some(target))
-            .await
+        let new = New {
+            target: Some(target),
+            ..New::of(Kind::Symlink, 0o777)
+        };
+        self.make(who, parent, name, ino, new).await
     }
 
     /// Removes a name of something that is no directory.
@@ -268,27 +316,28 @@ impl Volume {
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
     async fn make(
         &self,
         who: &Caller,
         parent: Ino,
         name: &[u8],
         ino: Ino,
-        kind: Kind,
-        mode: u32,
-        rdev: u32,
-        target: Option<&[u8]>,
+        new: New<'_>,
     ) -> Result<Attr> {
         let inner = &*self.inner;
+        let New { kind, mode, .. } = new;
         inner.check_writable()?;
         check_form(name)?;
         let directory = inner.meta.inode(parent).get().await?;
-        let inherited = acl::inherit(inner, &directory, ino, kind, mode, who.umask).await?;
+        let mut inherited = acl::inherit(inner, &directory, ino, kind, mode, who.umask).await?;
+        if let Some(note) = new.note {
+            inherited.xattrs.push(inner.seal_note(ino, note)?);
+        }
         let (tag, sealed) = inner.seal_name(parent, name)?;
         let from_directory = directory.mode & SGID != 0;
         let keeps_sgid = kind == Kind::Directory && from_directory;
-        let target = target
+        let target = new
+            .target
             .map(|target| {
                 let sealed = inner.keys.seal_record(RecordContext::Target(ino), target)?;
                 Ok::<_, Error>((sealed.into(), target.len() as u32))
@@ -308,7 +357,7 @@ impl Volume {
                 } else {
                     who.gid
                 },
-                rdev,
+                rdev: new.rdev,
                 target,
                 xattrs: inherited.xattrs,
             },

@@ -1,6 +1,8 @@
 //! What front ends keep with files and no client of theirs sees: a note about
 //! the contents of a file, and directories of their own.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::{
@@ -52,15 +54,12 @@ impl Volume {
     pub async fn set_note(&self, ino: Ino, value: &[u8]) -> Result<()> {
         let inner = &self.inner;
         inner.check_writable()?;
-        if value.len() > NOTE_MAX {
-            return Err(Error::OutOfRange);
-        }
+        let (tag, value) = inner.seal_note(ino, value)?;
         inner.seal_before_naming(ino).await?;
-        let tag = NameTag::CONTENTS;
         let command = Command::SetXattr {
             ino,
             tag,
-            value: inner.seal_xattr(ino, tag, b"", value)?.into(),
+            value,
             mode: XattrMode::Any,
             file_mode: None,
             time: inner.now(),
@@ -100,6 +99,14 @@ impl Volume {
 }
 
 impl Inner {
+    pub(super) fn seal_note(&self, ino: Ino, note: &[u8]) -> Result<(NameTag, Arc<[u8]>)> {
+        if note.len() > NOTE_MAX {
+            return Err(Error::OutOfRange);
+        }
+        let tag = NameTag::CONTENTS;
+        Ok((tag, self.seal_xattr(ino, tag, b"", note)?.into()))
+    }
+
     /// Whether a name is one that clients neither see nor take.
     pub(super) fn is_hidden(parent: Ino, name: &[u8]) -> bool {
         parent == Ino::ROOT && name == HIDDEN
