@@ -2,6 +2,7 @@
 //! reachable for programs.
 //!
 //! - [`fuse`]: a mount of the Linux kernel
+//! - [`nfs`]: NFS over TCP
 //! - [`s3`]: the S3 protocol over HTTP
 //!
 //! Every front end instance has a [`FrontId`] of its own, taken from
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use kiseki_core::engine::FrontId;
 
 pub mod fuse;
+pub mod nfs;
 pub mod s3;
 
 /// An identity no other front end instance of this process has; never 0.

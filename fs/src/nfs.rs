@@ -1,0 +1,250 @@
+//! The NFS front end: NFSv3 with its MOUNT protocol on one TCP port, and the
+//! ground that other versions stand on.
+//!
+//! [`Server::start`] promises its caller a listener that answers. What the
+//! parts do:
+//!
+//! - [`xdr`], [`rpc`]: messages
+//! - [`server`]: connections and their limits
+//! - [`handle`], [`export`], [`caller`]: which file, for which client, and what
+//!   its user may do
+//! - [`fail`]: what can go wrong
+//! - [`order`], [`files`], [`answered`]: changes in turn, files in use, calls
+//!   that come twice
+//! - [`mount`]: the first handle
+//! - [`v3`]: NFS version 3
+
+pub mod answered;
+pub mod caller;
+pub mod export;
+pub mod fail;
+pub mod files;
+pub mod handle;
+pub mod mount;
+pub mod order;
+pub mod rpc;
+pub mod server;
+pub mod v3;
+pub mod xdr;
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use kiseki_core::{
+    Error,
+    engine::{Attr, FrontId, Volume},
+    ids::Ino,
+};
+
+use crate::next_front;
+use answered::Answered;
+use caller::Identity;
+use export::{Exports, Rule, Terms};
+use fail::Fail;
+use files::Files;
+use handle::{Handle, Handles};
+use order::Order;
+use rpc::{Call, Credentials, Failure, Outcome};
+use server::{Listener, Peer, Programs};
+
+/// What all programs share.
+pub struct Nfs {
+    volume: Volume,
+    front: FrontId,
+    handles: Handles,
+    exports: Arc<Exports>,
+    /// Another one for each start of the server: what was written and not
+    /// committed under the last one may be lost.
+    boot: [u8; 8],
+    order: Order,
+    files: Files,
+    answered: Answered,
+}
+
+/// An inode that a client named, and who asks.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// What the handle says.
+    pub handle: Handle,
+    /// What the client may do.
+    pub terms: Terms,
+    /// The user.
+    pub who: Identity,
+}
+
+impl Target {
+    /// The inode.
+    #[must_use]
+    pub fn ino(&self) -> Ino {
+        self.handle.ino
+    }
+
+    /// Whether the export may be changed at all.
+    ///
+    /// # Errors
+    /// `ReadOnly`.
+    pub fn check_writable(&self) -> Result<(), Fail> {
+        match self.terms.read_only {
+            true => Err(Fail::ReadOnly),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Nfs {
+    fn open(volume: Volume, exports: Arc<Exports>) -> Nfs {
+        let mut boot = [0; 8];
+        if let Err(error) = getrandom::fill(&mut boot) {
+            // A constant one would have clients believe that nothing is lost.
+            panic!("the system gives no random bytes: {error}");
+        }
+        let front = next_front();
+        Nfs {
+            handles: Handles::of(&volume),
+            order: Order::new(&volume, front),
+            files: Files::new(&volume),
+            answered: Answered::default(),
+            front,
+            exports,
+            boot,
+            volume,
+        }
+    }
+
+    /// What a handle means for a client and its user.
+    ///
+    /// # Errors
+    /// `BadHandle`; `Stale` when it is exported to this client no more.
+    pub fn target(
+        &self,
+        peer: &Peer,
+        credentials: &Credentials,
+        handle: &[u8],
+    ) -> Result<Target, Fail> {
+        let handle = self.handles.open(handle)?;
+        let terms = self.exports.terms(peer.address.ip(), handle);
+        let terms = terms.ok_or(Fail::Stale)?;
+        Ok(Target {
+            handle,
+            terms,
+            who: Identity::of(credentials, terms.squash),
+        })
+    }
+
+    /// Attributes of an inode that was named by a handle.
+    ///
+    /// # Errors
+    /// `Stale`.
+    pub async fn attributes(&self, ino: Ino) -> Result<Attr, Fail> {
+        self.volume.getattr(ino).await.map_err(Fail::of_inode)
+    }
+
+    /// Makes what was done durable, and known to other front ends.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn settle(&self, ino: Ino) -> Result<(), Error> {
+        self.volume.fsync(ino, false).await?;
+        self.volume.told(self.front).await;
+        Ok(())
+    }
+}
+
+impl Programs for Nfs {
+    async fn call(self: Arc<Self>, peer: Arc<Peer>, call: Call) -> Outcome {
+        let failed = Outcome::Failed;
+        match (call.program, call.version) {
+            (v3::PROGRAM, v3::VERSION) => v3::call(&self, &peer, call).await,
+            (v3::PROGRAM, _) => failed(Failure::NoVersion(3..=3)),
+            (mount::PROGRAM, mount::VERSION) => mount::call(&self, &peer, call).await,
+            (mount::PROGRAM, _) => failed(Failure::NoVersion(3..=3)),
+            _ => failed(Failure::NoProgram),
+        }
+    }
+
+    fn gone(&self, _peer: &Peer) {}
+}
+
+/// How to serve.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// Where to listen; port 0 takes one that is free.
+    pub address: SocketAddr,
+    /// Exports of the configuration.
+    pub exports: Vec<Rule>,
+    /// Memory of the volume, a part of which messages may use.
+    pub memory: u64,
+}
+
+/// Why there is no server.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The address is taken, or not of this machine.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Other machines can reach the address, and nothing is exported to them.
+    #[error(
+        "cannot serve NFS on {0}: other machines can reach it and nothing is exported to any; export something with `kiseki export add` first"
+    )]
+    NoExport(SocketAddr),
+    /// The volume cannot hold what the front end keeps.
+    #[error(transparent)]
+    Volume(#[from] Error),
+}
+
+/// A running server.
+pub struct Server {
+    listener: Listener,
+    nfs: Arc<Nfs>,
+}
+
+impl Server {
+    /// Listens and serves until [`Server::stop`].
+    ///
+    /// # Errors
+    /// See [`ServerError`].
+    pub async fn start(volume: &Volume, options: ServerOptions) -> Result<Server, ServerError> {
+        let wanted = options.address;
+        let exports = Arc::new(Exports::load(volume, options.exports).await?);
+        if !wanted.ip().is_loopback() && !exports.reach_others() {
+            return Err(ServerError::NoExport(wanted));
+        }
+        let nfs = Arc::new(Nfs::open(volume.clone(), exports.clone()));
+        let listener = Listener::start(wanted, nfs.clone(), options.memory / 8).await;
+        let listener = listener.map_err(|source| ServerError::Listen {
+            address: wanted,
+            source,
+        })?;
+        Ok(Server { listener, nfs })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.listener.address()
+    }
+
+    /// The list in force.
+    #[must_use]
+    pub fn exports(&self) -> Arc<Exports> {
+        self.nfs.exports.clone()
+    }
+
+    /// Reads the export list of the volume again, after it was changed.
+    ///
+    /// # Errors
+    /// The volume is damaged.
+    pub async fn reload(&self) -> Result<(), Error> {
+        self.nfs.exports.reload(&self.nfs.volume).await
+    }
+
+    /// Takes no more calls, and waits for those under way, for a while.
+    pub async fn stop(&self) {
+        self.listener.stop().await;
+        self.nfs.files.close_all().await;
+    }
+}

@@ -1,0 +1,171 @@
+//! NFS version 3 (RFC 1813).
+//!
+//! - [`arguments`]: what procedures are given
+//! - [`attributes`]: attributes as the protocol has them
+//! - [`status`]: failures in its words
+//! - `objects`, `names`, `new`, `data`, `listing`, `volume`: the procedures
+
+mod arguments;
+mod attributes;
+mod data;
+mod listing;
+mod names;
+mod new;
+mod objects;
+mod status;
+mod volume;
+mod wcc;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kiseki_core::{
+    engine::{Attr, Caller},
+    ids::Ino,
+};
+use nfs3_types::{
+    nfs3::{NFS_PROGRAM, Nfs3Result, nfs_fh3},
+    xdr_codec::{Opaque as Plain, Pack, Unpack},
+};
+
+use super::{
+    Nfs, Target,
+    fail::Fail,
+    handle::Handle,
+    rpc::{Call, Credentials, Failure, Outcome},
+    server::Peer,
+    xdr,
+};
+
+pub use nfs3_types::nfs3::{PROGRAM, VERSION};
+
+/// Most bytes that one READ or WRITE moves.
+pub const TRANSFER_MAX: u32 = 1 << 20;
+
+/// One request.
+#[derive(Clone, Copy)]
+struct Request<'a> {
+    nfs: &'a Nfs,
+    peer: &'a Peer,
+    credentials: &'a Credentials,
+}
+
+/// Results of a procedure: those of a success, and those of a failure.
+type Results<T, E> = Nfs3Result<T, E>;
+
+/// Answers a call.
+pub(super) async fn call(nfs: &Arc<Nfs>, peer: &Arc<Peer>, call: Call) -> Outcome {
+    let Ok(procedure) = NFS_PROGRAM::try_from(call.procedure) else {
+        return Outcome::Failed(Failure::NoProcedure);
+    };
+    if procedure == NFS_PROGRAM::NFSPROC3_NULL {
+        return Outcome::Done(Vec::new());
+    }
+    let credentials = match &call.credentials {
+        Ok(credentials) => credentials,
+        Err(error) => return Outcome::Denied(*error),
+    };
+    let request = Request {
+        nfs,
+        peer,
+        credentials,
+    };
+    let arguments = call.arguments.clone();
+    if !only_once(procedure) {
+        return request.carry_out(procedure, arguments).await;
+    }
+    let carry_out = request.carry_out(procedure, arguments);
+    let client = peer.address.ip();
+    nfs.answered.once(client, &call, carry_out).await
+}
+
+/// Whether a procedure must not be carried out again for a call that comes
+/// twice. A late WRITE would undo a newer one.
+fn only_once(procedure: NFS_PROGRAM) -> bool {
+    matches!(
+        procedure,
+        NFS_PROGRAM::NFSPROC3_SETATTR
+            | NFS_PROGRAM::NFSPROC3_WRITE
+            | NFS_PROGRAM::NFSPROC3_CREATE
+            | NFS_PROGRAM::NFSPROC3_MKDIR
+            | NFS_PROGRAM::NFSPROC3_SYMLINK
+            | NFS_PROGRAM::NFSPROC3_MKNOD
+            | NFS_PROGRAM::NFSPROC3_REMOVE
+            | NFS_PROGRAM::NFSPROC3_RMDIR
+            | NFS_PROGRAM::NFSPROC3_RENAME
+            | NFS_PROGRAM::NFSPROC3_LINK
+    )
+}
+
+impl Request<'_> {
+    async fn carry_out(self, procedure: NFS_PROGRAM, arguments: Bytes) -> Outcome {
+        use NFS_PROGRAM as P;
+        match procedure {
+            P::NFSPROC3_NULL => Outcome::Done(Vec::new()),
+            P::NFSPROC3_GETATTR => with(arguments, |a| self.getattr(a)).await,
+            P::NFSPROC3_SETATTR => with(arguments, |a| self.setattr(a)).await,
+            P::NFSPROC3_LOOKUP => with(arguments, |a| self.lookup(a)).await,
+            P::NFSPROC3_ACCESS => with(arguments, |a| self.access(a)).await,
+            P::NFSPROC3_READLINK => with(arguments, |a| self.readlink(a)).await,
+            P::NFSPROC3_READ => self.read(arguments).await,
+            P::NFSPROC3_WRITE => self.write(arguments).await,
+            P::NFSPROC3_CREATE => with(arguments, |a| self.create(a)).await,
+            P::NFSPROC3_MKDIR => with(arguments, |a| self.mkdir(a)).await,
+            P::NFSPROC3_SYMLINK => with(arguments, |a| self.symlink(a)).await,
+            P::NFSPROC3_MKNOD => with(arguments, |a| self.mknod(a)).await,
+            P::NFSPROC3_REMOVE => with(arguments, |a| self.remove(a)).await,
+            P::NFSPROC3_RMDIR => with(arguments, |a| self.rmdir(a)).await,
+            P::NFSPROC3_RENAME => with(arguments, |a| self.rename(a)).await,
+            P::NFSPROC3_LINK => with(arguments, |a| self.link(a)).await,
+            P::NFSPROC3_READDIR => with(arguments, |a| self.readdir(a)).await,
+            P::NFSPROC3_READDIRPLUS => with(arguments, |a| self.readdirplus(a)).await,
+            P::NFSPROC3_FSSTAT => with(arguments, |a| self.fsstat(a)).await,
+            P::NFSPROC3_FSINFO => with(arguments, |a| self.fsinfo(a)).await,
+            P::NFSPROC3_PATHCONF => with(arguments, |a| self.pathconf(a)).await,
+            P::NFSPROC3_COMMIT => with(arguments, |a| self.commit(a)).await,
+        }
+    }
+
+    /// What a handle means, and the attributes it has now.
+    async fn find(&self, handle: &[u8]) -> Result<(Target, Attr), Fail> {
+        let target = self.nfs.target(self.peer, self.credentials, handle)?;
+        let attr = self.now(target.ino()).await?;
+        Ok((target, attr))
+    }
+
+    /// Attributes of an inode that still has a name.
+    async fn now(&self, ino: Ino) -> Result<Attr, Fail> {
+        let attr = self.nfs.attributes(ino).await?;
+        match attr.nlink {
+            // Somebody on this machine has it open; to clients it is gone.
+            0 => Err(Fail::Stale),
+            _ => Ok(attr),
+        }
+    }
+
+    fn caller(&self, target: &Target) -> Caller {
+        target.who.caller(self.nfs.front)
+    }
+
+    /// The handle of an inode, under the export of another.
+    fn handle(&self, under: &Target, ino: Ino) -> nfs_fh3 {
+        let handle = Handle {
+            root: under.handle.root,
+            ino,
+        };
+        nfs_fh3 {
+            data: Plain::owned(self.nfs.handles.seal(handle).to_vec()),
+        }
+    }
+}
+
+/// Decodes arguments, and encodes what is made of them.
+async fn with<A: Unpack, R: Pack, F: Future<Output = R>>(
+    arguments: Bytes,
+    carry_out: impl FnOnce(A) -> F,
+) -> Outcome {
+    match xdr::all(arguments) {
+        Ok(arguments) => Outcome::done(&carry_out(arguments).await),
+        Err(_) => Outcome::Failed(Failure::Garbage),
+    }
+}
