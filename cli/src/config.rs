@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use kiseki_fs::nfs::export::Rule;
 use serde::Deserialize;
 
 use crate::{
@@ -41,6 +42,9 @@ pub struct Config {
     pub read_only: Option<bool>,
     /// When access times are kept.
     pub atime: Option<Atime>,
+    /// What clients of NFS see.
+    #[serde(default)]
+    pub export: Vec<Rule>,
 }
 
 impl Config {
@@ -91,6 +95,17 @@ impl Config {
         })
     }
 
+    /// The exports, checked.
+    ///
+    /// # Errors
+    /// The path of one is none.
+    pub fn export_rules(&self) -> Result<Vec<Rule>> {
+        let rules = self.export.iter().cloned().map(Rule::checked);
+        rules
+            .collect::<Result<_, _>>()
+            .map_err(|error| Failure::usage(format!("the configuration: {error}")))
+    }
+
     fn overridden_by(self, over: Config) -> Config {
         Config {
             store: over.store.or(self.store),
@@ -103,6 +118,10 @@ impl Config {
             allow_other: over.allow_other.or(self.allow_other),
             read_only: over.read_only.or(self.read_only),
             atime: over.atime.or(self.atime),
+            export: match over.export.is_empty() {
+                true => self.export,
+                false => over.export,
+            },
         }
     }
 }
@@ -121,13 +140,16 @@ mod tests {
     fn reads_every_key() {
         let config = parse(
             "store = '/s'\nvolume = 'v'\nkey_file = '/k'\npassphrase_file = '/p'\nmemory = '2G'\n\
-             policy = 'cdc'\nsync_delay = '5s'\nallow_other = true\nread_only = false\natime = 'never'\n",
+             policy = 'cdc'\nsync_delay = '5s'\nallow_other = true\nread_only = false\natime = 'never'\n\
+             [[export]]\npath = '/p'\nclients = '10.0.0.0/8'\nread_only = true\nsquash = 'all'\n",
         )
         .unwrap();
         assert_eq!(config.memory, Some(Size(2 << 30)));
         assert_eq!(config.policy, Some(Policy::Cdc));
         assert_eq!(config.atime, Some(Atime::Never));
         assert_eq!(config.allow_other, Some(true));
+        let rules = config.export_rules().unwrap();
+        assert!(rules[0].read_only && rules[0].path == "/p");
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub use client::Connection;
 pub use server::{Handler, serve};
 
 use crate::{
+    exports::{ExportAnswer, ExportRequest},
     failure::{Code, Failure},
     report::{Collection, Statistics, Status},
     s3_keys::{KeyAnswer, KeyRequest},
@@ -59,6 +60,8 @@ pub enum Request {
     Upgrade(PathBuf),
     /// Make, list or delete keys of S3.
     S3Key(KeyRequest),
+    /// List, add or remove exports of NFS.
+    Export(ExportRequest),
 }
 
 /// A line from the daemon. All but `Progress` are final.
@@ -81,6 +84,8 @@ pub enum Line {
     Collected(Collection),
     /// Answer to `S3Key`.
     S3Key(KeyAnswer),
+    /// Answer to `Export`.
+    Export(ExportAnswer),
     /// It did not work; the text says what, why and what to do.
     Failed {
         /// For the user.

@@ -4,7 +4,10 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use kiseki_core::engine::Volume;
-use kiseki_fs::s3::{Server, ServerError, ServerOptions};
+use kiseki_fs::{
+    nfs::{self, export::Rule},
+    s3::{Server, ServerError, ServerOptions},
+};
 use nix::sys::{
     resource::{Resource, getrlimit, setrlimit},
     stat::{Mode, umask},
@@ -15,6 +18,7 @@ use tokio::sync::mpsc;
 use crate::{
     control::{self, Daemon, Line, Request},
     end_signals::EndSignals,
+    exports,
     failure::{Attempt, Failure, Result},
     plan::Plan,
     report::Status,
@@ -31,6 +35,17 @@ pub struct Fronts {
     pub mount: bool,
     /// S3.
     pub s3: Option<S3Front>,
+    /// NFS.
+    pub nfs: Option<NfsFront>,
+}
+
+/// How to serve NFS.
+#[derive(Clone, Debug)]
+pub struct NfsFront {
+    /// Where to listen.
+    pub address: SocketAddr,
+    /// Exports of the configuration.
+    pub exports: Vec<Rule>,
 }
 
 /// How to serve S3.
@@ -46,6 +61,15 @@ impl From<ServerError> for Failure {
     fn from(error: ServerError) -> Failure {
         match error {
             ServerError::Volume(error) => error.into(),
+            other => Failure::new(other.to_string()),
+        }
+    }
+}
+
+impl From<nfs::ServerError> for Failure {
+    fn from(error: nfs::ServerError) -> Failure {
+        match error {
+            nfs::ServerError::Volume(error) => error.into(),
             other => Failure::new(other.to_string()),
         }
     }
@@ -96,6 +120,7 @@ async fn run(session: &Session, plan: Arc<Plan>, fronts: Fronts) -> Result<()> {
         volume: volume.clone(),
         mount: served.mount.clone(),
         s3: served.s3.as_ref().map(Server::url),
+        nfs: served.nfs.clone(),
         plan: plan.clone(),
         format_version: session.format_version(),
     });
@@ -130,6 +155,7 @@ async fn run(session: &Session, plan: Arc<Plan>, fronts: Fronts) -> Result<()> {
 struct Served {
     mount: Option<Arc<FrontEnd>>,
     s3: Option<Server>,
+    nfs: Option<Arc<nfs::Server>>,
 }
 
 impl Served {
@@ -137,9 +163,20 @@ impl Served {
         let mut served = Served {
             mount: None,
             s3: None,
+            nfs: None,
         };
+        match served.add(volume, plan, fronts).await {
+            Ok(()) => Ok(served),
+            Err(failure) => {
+                served.stop().await?;
+                Err(failure)
+            }
+        }
+    }
+
+    async fn add(&mut self, volume: &Volume, plan: &Plan, fronts: Fronts) -> Result<()> {
         if fronts.mount {
-            served.mount = Some(Arc::new(session::mount(volume, plan)?));
+            self.mount = Some(Arc::new(session::mount(volume, plan)?));
             tracing::info!(at = %plan.mountpoint.display(), "mounted");
         }
         if let Some(s3) = fronts.s3 {
@@ -148,18 +185,21 @@ impl Served {
                 tls: s3.tls,
                 memory: plan.memory,
             };
-            match Server::start(volume, options).await {
-                Ok(server) => {
-                    tracing::info!(url = server.url(), "S3 answers");
-                    served.s3 = Some(server);
-                }
-                Err(error) => {
-                    served.stop().await?;
-                    return Err(error.into());
-                }
-            }
+            let server = Server::start(volume, options).await?;
+            tracing::info!(url = server.url(), "S3 answers");
+            self.s3 = Some(server);
         }
-        Ok(served)
+        if let Some(front) = fronts.nfs {
+            let options = nfs::ServerOptions {
+                address: front.address,
+                exports: front.exports,
+                memory: plan.memory,
+            };
+            let server = nfs::Server::start(volume, options).await?;
+            tracing::info!(at = %server.address(), "NFS answers");
+            self.nfs = Some(Arc::new(server));
+        }
+        Ok(())
     }
 
     /// Waits until somebody unmounts; forever without a mount.
@@ -177,6 +217,9 @@ impl Served {
         if let Some(server) = self.s3 {
             server.stop().await;
         }
+        if let Some(server) = self.nfs {
+            server.stop().await;
+        }
         match self.mount {
             Some(mount) => session::unmount(mount).await,
             None => Ok(()),
@@ -189,6 +232,7 @@ struct Answers {
     volume: Volume,
     mount: Option<Arc<FrontEnd>>,
     s3: Option<String>,
+    nfs: Option<Arc<nfs::Server>>,
     plan: Arc<Plan>,
     format_version: u32,
 }
@@ -222,6 +266,13 @@ impl Answers {
                     .remedy("end it and start the new version"));
             }
             Request::S3Key(request) => Line::S3Key(s3_keys::answer(&self.volume, request).await?),
+            Request::Export(request) => {
+                let answer = exports::answer(&self.volume, request).await?;
+                if let Some(server) = &self.nfs {
+                    server.reload().await?;
+                }
+                Line::Export(answer)
+            }
         })
     }
 
@@ -231,6 +282,7 @@ impl Answers {
         status.mountpoint = self.mountpoint();
         status.mounted = status.mountpoint.is_some();
         status.s3.clone_from(&self.s3);
+        status.nfs = self.nfs.as_ref().map(|server| server.address());
         status.pid = Some(std::process::id());
         status.format_version = self.format_version;
         Ok(status)

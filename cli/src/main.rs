@@ -12,6 +12,7 @@ mod creation;
 mod daemon;
 mod detach;
 mod end_signals;
+mod exports;
 mod failure;
 mod fronts;
 mod link;

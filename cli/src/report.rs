@@ -3,6 +3,7 @@
 
 use std::{
     io::{self, Write},
+    net::SocketAddr,
     path::PathBuf,
 };
 
@@ -28,6 +29,9 @@ pub struct Status {
     /// Where S3 answers.
     #[serde(default)]
     pub s3: Option<String>,
+    /// Where NFS answers.
+    #[serde(default)]
+    pub nfs: Option<SocketAddr>,
     /// Process that serves it.
     pub pid: Option<u32>,
     /// Sum of the sizes of all files, in bytes.
@@ -160,6 +164,7 @@ impl Status {
             ),
         ];
         rows.extend(self.s3.clone().map(|url| ("S3", url)));
+        rows.extend(self.nfs.map(|address| ("NFS", address.to_string())));
         let mut number = |label, value: Option<u64>| {
             rows.extend(value.map(|value| (label, value.to_string())));
         };

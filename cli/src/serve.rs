@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use crate::{
     control::{self, Daemon, Line, Request},
     end_signals::EndSignals,
+    exports,
     failure::{Attempt, Failure, Result},
     link::{Link, Word},
     plan::Plan,
@@ -210,6 +211,7 @@ impl Answers {
                 Line::Leaving
             }
             Request::S3Key(request) => Line::S3Key(s3_keys::answer(&self.volume, request).await?),
+            Request::Export(request) => Line::Export(exports::answer(&self.volume, request).await?),
         })
     }
 

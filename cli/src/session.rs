@@ -23,6 +23,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::{
+    exports::{self, ExportAnswer, ExportRequest},
     failure::{Attempt, Failure, Result},
     mount_options::{Atime, Policy},
     plan::{self, Plan},
@@ -339,6 +340,17 @@ impl Session {
         let record = self.store.volume(volume)?;
         self.with_volume(&record, false, async |volume| {
             s3_keys::answer(volume, request).await
+        })
+    }
+
+    /// Lists, adds or removes exports of a volume that nothing serves.
+    ///
+    /// # Errors
+    /// There is none of that name, or it is damaged.
+    pub fn export(&self, volume: &str, request: ExportRequest) -> Result<ExportAnswer> {
+        let record = self.store.volume(volume)?;
+        self.with_volume(&record, false, async |volume| {
+            exports::answer(volume, request).await
         })
     }
 

@@ -2,6 +2,7 @@
 
 mod bench;
 mod daemon;
+mod export;
 mod fsck;
 mod gc;
 mod generate;
@@ -31,11 +32,14 @@ use crate::{
 pub enum Verb {
     /// Mount a volume; the first mount makes store and key
     Mount(Box<mount::Mount>),
-    /// Serve a volume by S3, and mount it if asked, until told to end
+    /// Serve a volume by S3 and NFS, and mount it if asked, until told to end
     Serve(Box<serve::Serve>),
     /// Manage what clients of S3 sign with
     #[command(subcommand)]
     S3(s3::S3),
+    /// Manage what clients of NFS see
+    #[command(subcommand)]
+    Export(export::Export),
     /// Unmount, and wait until everything is on disk
     Umount(umount::Umount),
     /// Let this version go on with a mount of another one, without unmounting
@@ -98,6 +102,7 @@ impl Verb {
             Verb::Mount(verb) => verb.run(context),
             Verb::Serve(verb) => verb.run(context),
             Verb::S3(verb) => verb.run(context),
+            Verb::Export(verb) => verb.run(context),
             Verb::Status(verb) => verb.run(context),
             Verb::Fsck(verb) => verb.run(context),
             Verb::Gc(verb) => verb.run(context),

@@ -8,6 +8,7 @@
 mod command {
     pub mod config;
     pub mod control;
+    pub mod exports;
     pub mod failure;
     pub mod mount_options;
     pub mod mounts;

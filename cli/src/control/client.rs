@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{Ask, Daemon, LONGEST_LINE, Line, Request, short_path};
 use crate::{
+    exports::{ExportAnswer, ExportRequest},
     failure::{Code, Failure, Result},
     report::{Collection, Statistics, Status},
     s3_keys::{KeyAnswer, KeyRequest},
@@ -133,6 +134,17 @@ impl<'a> Connection<'a> {
         }
     }
 
+    /// Lists, adds or removes exports of NFS.
+    ///
+    /// # Errors
+    /// The daemon answered with one, or went away.
+    pub fn export(&self, request: ExportRequest) -> Result<ExportAnswer> {
+        match self.ask(Request::Export(request), &mut |_, _| {})? {
+            Line::Export(answer) => Ok(answer),
+            _ => Err(self.misunderstood()),
+        }
+    }
+
     fn ask(&self, request: Request, progress: &mut dyn FnMut(u64, u64)) -> Result<Line> {
         let stream = self.connect().map_err(|error| self.failure(error))?;
         self.converse(stream, request, progress)
@@ -158,7 +170,8 @@ impl<'a> Connection<'a> {
             | Request::Sync
             | Request::Gc
             | Request::Upgrade(_)
-            | Request::S3Key(_) => None,
+            | Request::S3Key(_)
+            | Request::Export(_) => None,
         };
         let mut text = serde_json::to_vec(&Ask { verb: request })
             .map_err(|error| self.failure(error.into()))?;

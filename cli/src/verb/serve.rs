@@ -9,7 +9,7 @@ use crate::{
     args::{Context, KeyArgs, StoreArg},
     creation,
     failure::{Code, Failure, Result},
-    fronts::{self, Fronts, S3Front},
+    fronts::{self, Fronts, NfsFront, S3Front},
     mount_options::Policy,
     plan::{self, Plan},
     quantity::{Size, Span},
@@ -36,6 +36,9 @@ pub struct Serve {
     /// Its private key, a PEM file
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// Answer NFS here: PORT for this machine alone, or HOST:PORT
+    #[arg(long, value_name = "ADDR")]
+    nfs: Option<Listen>,
     /// Mount the volume as well
     #[arg(long, value_name = "DIR")]
     mount: Option<PathBuf>,
@@ -58,8 +61,10 @@ pub struct Serve {
 impl Serve {
     /// Returns when the server was told to end, or its mount was unmounted.
     pub fn run(&self, context: &Context) -> Result<Code> {
-        if self.s3.is_none() && self.mount.is_none() {
-            return Err(Failure::usage("there is nothing to serve").remedy("give --s3 ADDR"));
+        if self.s3.is_none() && self.nfs.is_none() && self.mount.is_none() {
+            return Err(
+                Failure::usage("there is nothing to serve").remedy("give --s3 ADDR or --nfs ADDR")
+            );
         }
         let plan = self.plan(context)?;
         creation::refuse_served(&plan.store)?;
@@ -77,6 +82,13 @@ impl Serve {
                 address,
                 tls: self.tls_cert.clone().zip(self.tls_key.clone()),
             }),
+            nfs: match self.nfs {
+                Some(Listen(address)) => Some(NfsFront {
+                    address,
+                    exports: context.config.export_rules()?,
+                }),
+                None => None,
+            },
         };
         fronts::serve(plan, fronts, &secret)?;
         Ok(Code::Good)

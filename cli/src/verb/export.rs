@@ -1,0 +1,216 @@
+//! `kiseki export`.
+
+use clap::{Args, Subcommand, ValueEnum};
+use kiseki_fs::nfs::export::{Clients, Rule, rule::SquashKind};
+use serde::Serialize;
+
+use crate::{
+    args::{Context, KeyArgs, StoreArg},
+    control::Connection,
+    exports::{ExportAnswer, ExportRequest},
+    failure::{Code, Failure, Result},
+    plan::DEFAULT_VOLUME,
+    report::{print, print_json},
+    session::{self, Session},
+};
+
+/// What to do about exports of NFS.
+#[derive(Subcommand)]
+pub enum Export {
+    /// List what is exported to whom, in the order in which rules count
+    List(List),
+    /// Export a directory to some clients, at once if a server runs
+    Add(Add),
+    /// Take an export away; its clients are refused from now on
+    Remove(Remove),
+}
+
+/// Which volume.
+#[derive(Args)]
+struct Target {
+    #[command(flatten)]
+    store: StoreArg,
+    /// Volume that is exported [default: default]
+    #[arg(long, value_name = "NAME")]
+    volume: Option<String>,
+    #[command(flatten)]
+    key: KeyArgs,
+}
+
+/// Arguments of `kiseki export list`.
+#[derive(Args)]
+pub struct List {
+    #[command(flatten)]
+    target: Target,
+    /// One JSON array on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `kiseki export add`.
+#[derive(Args)]
+pub struct Add {
+    #[command(flatten)]
+    target: Target,
+    /// Directory, from the root of the volume
+    #[arg(value_name = "PATH")]
+    path: String,
+    /// Address, network such as 192.168.1.0/24, `loopback`, or `*` for all
+    #[arg(value_name = "CLIENTS")]
+    clients: Clients,
+    /// Clients may only read
+    #[arg(long)]
+    read_only: bool,
+    /// Which users of the clients become nobody
+    #[arg(long, value_enum, default_value_t)]
+    squash: SquashArg,
+    /// User that those become
+    #[arg(long, value_name = "UID")]
+    anonymous_uid: Option<u32>,
+    /// Their group
+    #[arg(long, value_name = "GID")]
+    anonymous_gid: Option<u32>,
+}
+
+/// Arguments of `kiseki export remove`.
+#[derive(Args)]
+pub struct Remove {
+    #[command(flatten)]
+    target: Target,
+    /// Directory, from the root of the volume
+    #[arg(value_name = "PATH")]
+    path: String,
+    /// Only for these clients
+    #[arg(value_name = "CLIENTS")]
+    clients: Option<Clients>,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum SquashArg {
+    /// Root
+    #[default]
+    Root,
+    /// None of them
+    None,
+    /// All of them
+    All,
+}
+
+/// A rule, and where it comes from.
+#[derive(Serialize)]
+struct Listed {
+    from: &'static str,
+    #[serde(flatten)]
+    rule: Rule,
+}
+
+impl Export {
+    /// Does it.
+    pub fn run(&self, context: &Context) -> Result<Code> {
+        match self {
+            Export::List(verb) => verb.run(context),
+            Export::Add(verb) => verb.run(context),
+            Export::Remove(verb) => verb.run(context),
+        }
+    }
+}
+
+impl Target {
+    /// Has the daemon do it that has the store, or opens the store.
+    fn ask(&self, context: &Context, request: ExportRequest) -> Result<ExportAnswer> {
+        let store = self.store.dir(context)?;
+        let wanted = self.volume.as_ref().or(context.config.volume.as_ref());
+        if let Some((connection, daemon)) = Connection::to(&store)? {
+            return match self.volume.as_ref().filter(|name| **name != daemon.volume) {
+                None => connection.export(request),
+                Some(name) => Err(Failure::new(format!("the volume {name} is not open"))
+                    .why(format!(
+                        "process {} has the store, for the volume {}",
+                        daemon.pid, daemon.volume
+                    ))
+                    .remedy("end that process first")),
+            };
+        }
+        let info = session::inspect(&store)?.ok_or_else(|| session::no_store(&store))?;
+        let secret = self.key.needed_secret(context, &store, &info)?;
+        let wanted = wanted.map_or(DEFAULT_VOLUME, String::as_str);
+        Session::open(&store, &secret)?.export(wanted, request)
+    }
+}
+
+impl List {
+    fn run(&self, context: &Context) -> Result<Code> {
+        let ExportAnswer::Kept(kept) = self.target.ask(context, ExportRequest::List)? else {
+            return Err(misunderstood());
+        };
+        let mut all = Vec::new();
+        let mut take = |from, rules: Vec<Rule>| {
+            all.extend(rules.into_iter().map(|rule| Listed { from, rule }));
+        };
+        take("configuration", context.config.export_rules()?);
+        take("volume", kept);
+        take("default", vec![Rule::of_this_machine()]);
+        if self.json {
+            print_json(&all)?;
+        } else {
+            let lines: Vec<String> = all.iter().map(line).collect();
+            print(&lines.concat())?;
+        }
+        Ok(Code::Good)
+    }
+}
+
+fn line(listed: &Listed) -> String {
+    let rule = &listed.rule;
+    let access = if rule.read_only { "ro" } else { "rw" };
+    let squash = match rule.squash {
+        SquashKind::Root => "root squashed",
+        SquashKind::None => "nobody squashed",
+        SquashKind::All => "all squashed",
+    };
+    format!(
+        "{}  {}  {access}, {squash}  ({})\n",
+        rule.path, rule.clients, listed.from
+    )
+}
+
+impl Add {
+    fn run(&self, context: &Context) -> Result<Code> {
+        let mut rule = Rule::new(&self.path, self.clients)
+            .map_err(|error| Failure::usage(error.to_string()))?;
+        rule.read_only = self.read_only;
+        rule.squash = match self.squash {
+            SquashArg::Root => SquashKind::Root,
+            SquashArg::None => SquashKind::None,
+            SquashArg::All => SquashKind::All,
+        };
+        rule.anonymous_uid = self.anonymous_uid.unwrap_or(rule.anonymous_uid);
+        rule.anonymous_gid = self.anonymous_gid.unwrap_or(rule.anonymous_gid);
+        match self.target.ask(context, ExportRequest::Add(rule))? {
+            ExportAnswer::Added(_) => Ok(Code::Good),
+            _ => Err(misunderstood()),
+        }
+    }
+}
+
+impl Remove {
+    fn run(&self, context: &Context) -> Result<Code> {
+        let wanted = Rule::new(&self.path, Clients::All)
+            .map_err(|error| Failure::usage(error.to_string()))?;
+        let request = ExportRequest::Remove(wanted.path, self.clients);
+        match self.target.ask(context, request)? {
+            ExportAnswer::Removed(0) => Err(Failure::new(format!(
+                "the volume has no such export of {}",
+                self.path
+            ))
+            .remedy("`kiseki export list` shows those there are, and where they come from")),
+            ExportAnswer::Removed(_) => Ok(Code::Good),
+            _ => Err(misunderstood()),
+        }
+    }
+}
+
+fn misunderstood() -> Failure {
+    Failure::new("the daemon answered something else")
+        .remedy("end it and start it again after an upgrade")
+}
