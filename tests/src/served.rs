@@ -1,7 +1,8 @@
-//! A volume served by `kiseki serve`: S3 and a mount in one process.
+//! A volume served by `kiseki serve`: S3, NFS and a mount in one process.
 
 use std::{
     fs::File,
+    net::SocketAddr,
     process::{Child, Command},
     thread,
     time::{Duration, Instant},
@@ -22,6 +23,7 @@ pub struct Served {
     args: Vec<String>,
     server: Option<Child>,
     url: String,
+    nfs: Option<SocketAddr>,
     key: (String, String),
 }
 
@@ -39,26 +41,47 @@ impl Served {
             skip("not installed: boto3 for python3 (package python3-boto3)");
             return Ok(None);
         }
-        let Some(mount) = Mount::prepare(Setup::default())? else {
+        let mut all = vec!["--s3", "127.0.0.1:0"];
+        all.extend(args);
+        let Some(mut served) = Served::prepare(&all)? else {
             return Ok(None);
-        };
-        let mut served = Served {
-            mount,
-            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
-            server: None,
-            url: String::new(),
-            key: Default::default(),
         };
         served.start()?;
         served.key = served.new_key()?;
         Ok(Some(served))
     }
 
+    /// Serves a fresh volume by NFS and a mount, with more arguments of
+    /// `kiseki serve`; none when the test was skipped.
+    pub fn by_nfs(args: &[&str]) -> Result<Option<Served>> {
+        let mut all = vec!["--nfs", "127.0.0.1:0"];
+        all.extend(args);
+        let Some(mut served) = Served::prepare(&all)? else {
+            return Ok(None);
+        };
+        served.start()?;
+        Ok(Some(served))
+    }
+
+    fn prepare(args: &[&str]) -> Result<Option<Served>> {
+        let Some(mount) = Mount::prepare(Setup::default())? else {
+            return Ok(None);
+        };
+        Ok(Some(Served {
+            mount,
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            server: None,
+            url: String::new(),
+            nfs: None,
+            key: Default::default(),
+        }))
+    }
+
     /// Starts the server and waits until it answers.
     pub fn start(&mut self) -> Result {
         let store = self.mount.store().to_owned();
         let log = File::create(self.mount.base().join("serve.log"))?;
-        let mut args = vec!["serve", "--s3", "127.0.0.1:0", "--store"];
+        let mut args = vec!["serve", "--store"];
         args.push(store.to_str().context("a path in UTF-8")?);
         args.extend(["--key-file", self.mount.key().to_str().context("UTF-8")?]);
         args.extend(["--mount", self.mount.dir().to_str().context("UTF-8")?]);
@@ -77,9 +100,14 @@ impl Served {
             let status = self.mount.on_store(&["status", "--json"]);
             if let Ok(output) = status
                 && let Ok(status) = serde_json::from_str::<Value>(&output.stdout)
-                && let Some(url) = status["s3"].as_str()
+                && status["pid"].as_u64() == self.server.as_ref().map(|server| server.id().into())
             {
-                url.clone_into(&mut self.url);
+                status["s3"]
+                    .as_str()
+                    .unwrap_or("")
+                    .clone_into(&mut self.url);
+                let nfs = status["nfs"].as_str().map(str::parse);
+                self.nfs = nfs.transpose()?;
                 return Ok(());
             }
             let ended = self.server.as_mut().and_then(|child| child.try_wait().ok());
@@ -88,6 +116,26 @@ impl Served {
             }
             thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Asks for the same address of NFS at the next start, as clients that
+    /// stay need it.
+    pub fn keep_address(&mut self) -> Result {
+        let address = self.nfs()?.to_string();
+        let at = self.args.iter().position(|arg| arg == "--nfs");
+        self.args[at.context("it is served by NFS")? + 1] = address;
+        Ok(())
+    }
+
+    /// Where NFS answers.
+    pub fn nfs(&self) -> Result<SocketAddr> {
+        self.nfs.context("NFS is served")
+    }
+
+    /// Process of the server, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.server.as_ref().map(Child::id)
     }
 
     /// Ends the server with SIGTERM; everything is written out then.
@@ -175,7 +223,8 @@ impl Served {
         self.mount.fsck_clean()
     }
 
-    fn log(&self) -> Result<String> {
+    /// What the server said.
+    pub fn log(&self) -> Result<String> {
         Ok(std::fs::read_to_string(
             self.mount.base().join("serve.log"),
         )?)
