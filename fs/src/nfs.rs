@@ -20,11 +20,13 @@ pub mod export;
 pub mod fail;
 pub mod files;
 pub mod handle;
+pub mod locks;
 pub mod mount;
 pub mod order;
 pub mod rpc;
 pub mod server;
 pub mod v3;
+mod v4;
 pub mod xdr;
 
 use std::{io, net::SocketAddr, sync::Arc};
@@ -42,9 +44,12 @@ use export::{Exports, Rule, Terms};
 use fail::Fail;
 use files::Files;
 use handle::{Handle, Handles};
+use locks::Locks;
 use order::Order;
+use parking_lot::Mutex;
 use rpc::{Call, Credentials, Failure, Outcome};
 use server::{Listener, Peer, Programs};
+use tokio::task::JoinHandle;
 
 /// What all programs share.
 pub struct Nfs {
@@ -58,6 +63,9 @@ pub struct Nfs {
     order: Order,
     files: Files,
     answered: Answered,
+    /// Byte-range locks of all versions.
+    locks: Mutex<Locks>,
+    v4: v4::Service,
 }
 
 /// An inode that a client named, and who asks.
@@ -91,14 +99,16 @@ impl Target {
 }
 
 impl Nfs {
-    fn open(volume: Volume, exports: Arc<Exports>) -> Nfs {
+    async fn open(volume: Volume, exports: Arc<Exports>) -> Result<Nfs, Error> {
         let mut boot = [0; 8];
         if let Err(error) = getrandom::fill(&mut boot) {
             // A constant one would have clients believe that nothing is lost.
             panic!("the system gives no random bytes: {error}");
         }
         let front = next_front();
-        Nfs {
+        Ok(Nfs {
+            v4: v4::Service::open(&volume, front, v4::LEASE).await?,
+            locks: Mutex::default(),
             handles: Handles::of(&volume),
             order: Order::new(&volume, front),
             files: Files::new(&volume),
@@ -107,7 +117,7 @@ impl Nfs {
             exports,
             boot,
             volume,
-        }
+        })
     }
 
     /// What a handle means for a client and its user.
@@ -154,7 +164,8 @@ impl Programs for Nfs {
         let failed = Outcome::Failed;
         match (call.program, call.version) {
             (v3::PROGRAM, v3::VERSION) => v3::call(&self, &peer, call).await,
-            (v3::PROGRAM, _) => failed(Failure::NoVersion(3..=3)),
+            (v4::PROGRAM, v4::VERSION) => v4::call(&self, &peer, call).await,
+            (v3::PROGRAM, _) => failed(Failure::NoVersion(3..=4)),
             (mount::PROGRAM, mount::VERSION) => mount::call(&self, &peer, call).await,
             (mount::PROGRAM, _) => failed(Failure::NoVersion(3..=3)),
             _ => failed(Failure::NoProgram),
@@ -199,6 +210,7 @@ pub enum ServerError {
 /// A running server.
 pub struct Server {
     listener: Listener,
+    tending: JoinHandle<()>,
     nfs: Arc<Nfs>,
 }
 
@@ -213,13 +225,18 @@ impl Server {
         if !wanted.ip().is_loopback() && !exports.reach_others() {
             return Err(ServerError::NoExport(wanted));
         }
-        let nfs = Arc::new(Nfs::open(volume.clone(), exports.clone()));
+        let nfs = Arc::new(Nfs::open(volume.clone(), exports.clone()).await?);
         let listener = Listener::start(wanted, nfs.clone(), options.memory / 8).await;
         let listener = listener.map_err(|source| ServerError::Listen {
             address: wanted,
             source,
         })?;
-        Ok(Server { listener, nfs })
+        let tending = tokio::spawn(v4::tend(nfs.clone()));
+        Ok(Server {
+            listener,
+            tending,
+            nfs,
+        })
     }
 
     /// Where it listens.
@@ -245,6 +262,7 @@ impl Server {
     /// Takes no more calls, and waits for those under way, for a while.
     pub async fn stop(&self) {
         self.listener.stop().await;
+        self.tending.abort();
         self.nfs.files.close_all().await;
     }
 }

@@ -1,0 +1,151 @@
+//! NFS version 4.1 (RFC 8881).
+//!
+//! [`call`] promises its caller an answer to every COMPOUND, done exactly once
+//! for as long as the client's session lives. What the parts do:
+//!
+//! - [`xdr`]: the types of RFC 5662
+//! - [`clients`], [`sessions`], [`opens`], [`grace`]: the state of clients, as
+//!   machines that neither wait nor know the time; [`state`] holds them together
+//! - [`records`]: which clients may have state after a restart
+//! - [`attributes`]: attributes
+//! - [`compound`], `ops`: the operations
+//! - [`tend`]: the ends of leases and of the grace period
+//!
+//! Delegations and layouts are not given out.
+
+pub mod attributes;
+pub mod clients;
+pub mod compound;
+pub mod failure;
+pub mod grace;
+pub mod opens;
+mod ops;
+pub mod records;
+pub mod sessions;
+pub mod state;
+mod tend;
+pub mod xdr;
+
+use std::time::{Duration, Instant};
+
+use kiseki_core::{
+    Result,
+    engine::{FrontId, Volume},
+};
+use parking_lot::Mutex;
+
+use super::{
+    Nfs,
+    locks::Owner,
+    rpc::{Call, Failure, Outcome},
+    server::Peer,
+};
+use attributes::{IO_MAX, Server};
+use opens::Closed;
+use records::Records;
+use state::State;
+use xdr::FsId;
+
+pub(super) use tend::tend;
+
+/// Number of the program.
+pub const PROGRAM: u32 = 100_003;
+/// Its version; the minor one is in each COMPOUND.
+pub const VERSION: u32 = 4;
+
+/// How long a client is believed to live without a word, and how long clients
+/// have to come back after a restart.
+pub const LEASE: Duration = Duration::from_secs(60);
+
+/// Bytes of a request or reply around data.
+const OVERHEAD: u32 = 4096;
+
+const NULL: u32 = 0;
+const COMPOUND: u32 = 1;
+
+/// What version 4 keeps between calls.
+pub struct Service {
+    state: Mutex<State>,
+    records: Records,
+    /// Tells this server from others, also after a restart.
+    identity: [u8; 16],
+    server: Server,
+    /// Longest message.
+    largest: u32,
+}
+
+impl Service {
+    /// Reads who had state before.
+    ///
+    /// # Errors
+    /// The volume is damaged, or takes no writes and has no place yet.
+    pub async fn open(volume: &Volume, front: FrontId, lease: Duration) -> Result<Service> {
+        let records = Records::open(volume, front).await?;
+        let known = records.load().await?;
+        let boot = records.next_boot().await?;
+        if !known.is_empty() {
+            tracing::info!(
+                clients = known.len(),
+                "NFSv4 clients may take back what they had"
+            );
+        }
+        Ok(Service {
+            state: Mutex::new(State::new(known, boot, lease, Instant::now())),
+            records,
+            identity: volume.id().0,
+            server: Server {
+                lease: u32::try_from(lease.as_secs()).unwrap_or(u32::MAX).max(1),
+                fsid: FsId {
+                    major: volume_number(volume),
+                    minor: 0,
+                },
+            },
+            largest: IO_MAX + OVERHEAD,
+        })
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+}
+
+/// What tells a volume from others.
+fn volume_number(volume: &Volume) -> u64 {
+    super::handle::Handles::of(volume).volume()
+}
+
+/// Answers a call.
+pub(super) async fn call(nfs: &Nfs, peer: &Peer, call: Call) -> Outcome {
+    match call.procedure {
+        NULL => Outcome::Done(Vec::new()),
+        COMPOUND => {
+            let credentials = match &call.credentials {
+                Ok(credentials) => credentials,
+                Err(error) => return Outcome::Denied(*error),
+            };
+            match compound::compound(nfs, peer, credentials, &call.arguments).await {
+                Ok(reply) => Outcome::Done(vec![reply.into()]),
+                Err(compound::Garbage) => Outcome::Failed(Failure::Garbage),
+            }
+        }
+        _ => Outcome::Failed(Failure::NoProcedure),
+    }
+}
+
+impl Nfs {
+    /// Ends what clients had open and locked.
+    async fn let_go(&self, closed: Vec<Closed>) {
+        for closed in closed {
+            {
+                let mut locks = self.locks.lock();
+                for name in closed.lockers {
+                    let client = closed.client;
+                    locks.release(closed.file, &Owner::V4 { client, name });
+                }
+            }
+            if let Err(error) = self.volume.release(closed.file).await {
+                tracing::error!(%error, "a file cannot be closed");
+            }
+        }
+    }
+}

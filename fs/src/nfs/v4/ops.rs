@@ -1,0 +1,10 @@
+//! The operations of COMPOUND, by what they are about.
+
+mod attributes;
+mod data;
+mod handles;
+mod listing;
+mod locking;
+mod names;
+mod opening;
+mod sessions;
