@@ -7,8 +7,9 @@
 //! - [`clients`], [`sessions`], [`opens`], [`grace`]: the state of clients, as
 //!   machines that neither wait nor know the time; [`state`] holds them together
 //! - [`records`]: which clients may have state after a restart
-//! - [`attributes`]: attributes
+//! - [`attributes`]: what attributes are called, told and set
 //! - [`compound`], `ops`: the operations
+//! - [`pseudo`]: what is above the exports of a client
 //! - [`tend`]: the ends of leases and of the grace period
 //!
 //! Delegations and layouts are not given out.
@@ -20,6 +21,7 @@ pub mod failure;
 pub mod grace;
 pub mod opens;
 mod ops;
+mod pseudo;
 pub mod records;
 pub mod sessions;
 pub mod state;

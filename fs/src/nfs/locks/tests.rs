@@ -134,7 +134,7 @@ proptest! {
                     bytes[at as usize][who] = value;
                 }
             }
-            for who in 0..3 {
+            for who in [0, 1, 2] {
                 let mut last_end = None;
                 for (start, last, exclusive) in held(&locks, &owner(who as u8)) {
                     prop_assert!(last_end.is_none_or(|end| end < start), "no overlap");

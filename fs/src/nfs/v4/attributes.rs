@@ -71,6 +71,7 @@ const READABLE: &[u32] = &[
     number::FS_LAYOUT_TYPE,
     number::SUPPATTR_EXCLCREAT,
     number::FS_CHARSET_CAP,
+    number::XATTR_SUPPORT,
 ];
 
 /// What can be set and not told.
@@ -214,7 +215,8 @@ impl Subject<'_> {
             | number::CASE_PRESERVING
             | number::CHOWN_RESTRICTED
             | number::HOMOGENEOUS
-            | number::NO_TRUNC => put(out, &true),
+            | number::NO_TRUNC
+            | number::XATTR_SUPPORT => put(out, &true),
             number::FSID => put(out, &self.server.fsid),
             number::LEASE_TIME => put(out, &self.server.lease),
             number::RDATTR_ERROR => put(out, &Status::Ok),

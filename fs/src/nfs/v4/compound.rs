@@ -120,7 +120,7 @@ pub async fn compound(
     let head: CompoundHead = take(&mut input).map_err(|_| Garbage)?;
     let refusal = match head.minor {
         _ if std::str::from_utf8(&head.tag.0).is_err() => Some(Status::Inval),
-        1 => None,
+        1 | 2 => None,
         _ => Some(Status::MinorVersMismatch),
     };
     let mut reply = Reply::new(head.tag.clone());
@@ -187,7 +187,9 @@ impl<'a> Compound<'a> {
                     _ => Start::Fail(first, Status::NotOnlyOp),
                 };
             }
-            number::FIRST..=number::LAST => return Start::Fail(first, Status::OpNotInSession),
+            known if known <= last(head.minor) && known >= number::FIRST => {
+                return Start::Fail(first, Status::OpNotInSession);
+            }
             _ => return Start::Fail(number::ILLEGAL, Status::OpIllegal),
         }
         let request = match take(input) {
@@ -286,7 +288,7 @@ impl<'a> Compound<'a> {
         reply: &mut Reply,
     ) -> Status {
         let operation: u32 = match take(&mut &**input) {
-            Ok(operation @ number::FIRST..=number::LAST) => operation,
+            Ok(known) if known <= last(head.minor) && known >= number::FIRST => known,
             Ok(_) => return reply.fail(number::ILLEGAL, Status::OpIllegal),
             Err(status) => return reply.fail(number::ILLEGAL, status),
         };
@@ -384,10 +386,11 @@ impl<'a> Compound<'a> {
             .nfs
             .exports
             .reach(self.volume, self.peer.address.ip(), b"/");
-        let (terms, _) = reached.await.map_err(|error| match error {
-            Error::NotPermitted => Failure::Status(Status::Access),
-            other => other.into(),
-        })?;
+        let terms = match reached.await {
+            Ok((terms, _)) => terms,
+            Err(Error::NotPermitted) => return self.above().await,
+            Err(error) => return Err(error.into()),
+        };
         Ok(Target {
             handle: Handle {
                 root: terms.root,
@@ -444,6 +447,14 @@ impl<'a> Compound<'a> {
     /// What the disk says.
     pub(super) async fn settle(&self, ino: Ino) -> Outcome {
         Ok(self.nfs.settle(ino).await?)
+    }
+}
+
+/// The last operation of a minor version.
+fn last(minor: u32) -> u32 {
+    match minor {
+        1 => number::LAST,
+        _ => number::LAST_OF_2,
     }
 }
 

@@ -58,6 +58,8 @@ impl From<Error> for Failure {
             Error::ReadOnly(_) => Status::RoFs,
             Error::Unsupported(_) => Status::NotSupp,
             Error::NoSuchRegion => Status::NxIo,
+            Error::NoAttribute => Status::NoXattr,
+            Error::OutOfRange => Status::XattrTooBig,
             // Soon there is another server to ask.
             Error::Closed => Status::Delay,
             _ => Status::Io,

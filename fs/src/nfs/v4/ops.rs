@@ -2,6 +2,7 @@
 
 mod attributes;
 mod data;
+mod extended;
 mod handles;
 mod listing;
 mod locking;

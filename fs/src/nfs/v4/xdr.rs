@@ -4,6 +4,7 @@
 //! lengths before anything is allocated for them: they come from the network.
 
 mod attributes;
+mod extended;
 mod files;
 mod locking;
 mod operation;
@@ -17,6 +18,7 @@ pub use nfs3_types::xdr_codec::XdrCodec;
 use nfs3_types::xdr_codec::{Error, Opaque, Pack, Result, Unpack};
 
 pub use attributes::*;
+pub use extended::*;
 pub use files::*;
 pub use locking::*;
 pub use operation::*;

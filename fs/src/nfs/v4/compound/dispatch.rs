@@ -12,7 +12,8 @@ use crate::nfs::v4::{
 pub fn is_served(operation: u32) -> bool {
     matches!(
         operation,
-        3..=6 | 9..=18 | 21..=29 | 31..=34 | 37 | 38 | 40..=45 | 47 | 52 | 53 | 55 | 57 | 58
+        3..=6 | 9..=18 | 21..=29 | 31..=34 | 37 | 38 | 40..=45 | 47 | 52 | 53 | 55 | 57..=60 | 62 | 69
+            | 71..=75
     )
 }
 
@@ -39,6 +40,9 @@ pub fn changes_something(operation: &Operation) -> bool {
             | Operation::SecInfo(_)
             | Operation::SecInfoNoName(_)
             | Operation::TestStateIds(_)
+            | Operation::Seek(_)
+            | Operation::GetXattr(_)
+            | Operation::ListXattrs(_)
     )
 }
 
@@ -95,6 +99,15 @@ impl Compound<'_> {
             Operation::TestStateIds(stateids) => answer(reply, self.test_stateids(&stateids)),
             Operation::DestroyClient(client) => self.destroy_client(client).await,
             Operation::ReclaimComplete(one_fs) => self.reclaim_complete(one_fs).await,
+            Operation::Allocate(space) => self.allocate(&space).await,
+            Operation::Deallocate(space) => self.deallocate(&space).await,
+            Operation::Copy(arguments) => answer(reply, self.copy(&arguments).await),
+            Operation::Clone(range) => self.clone_range(&range).await,
+            Operation::Seek(arguments) => answer(reply, self.seek(&arguments).await),
+            Operation::GetXattr(name) => answer(reply, self.getxattr(&name).await),
+            Operation::SetXattr(arguments) => answer(reply, self.setxattr(&arguments).await),
+            Operation::ListXattrs(arguments) => answer(reply, self.listxattrs(&arguments).await),
+            Operation::RemoveXattr(name) => answer(reply, self.removexattr(&name).await),
             Operation::Sequence(_) => Err(Status::SequencePos.into()),
         }
     }

@@ -12,6 +12,7 @@ use crate::nfs::{
         compound::Compound,
         failure::{Failure, Outcome},
         opens::WRITE,
+        pseudo,
         xdr::{Attributes, Bitmap, SetAttributes, Status},
     },
 };
@@ -24,7 +25,12 @@ mod right {
     pub const EXTEND: u32 = 0x08;
     pub const DELETE: u32 = 0x10;
     pub const EXECUTE: u32 = 0x20;
-    pub const ALL: u32 = 0x3f;
+    /// Of extended attributes, in version 4.2.
+    pub const XATTR_READ: u32 = 0x40;
+    pub const XATTR_WRITE: u32 = 0x80;
+    pub const XATTR_LIST: u32 = 0x100;
+    pub const XATTR: u32 = XATTR_READ | XATTR_WRITE | XATTR_LIST;
+    pub const ALL: u32 = 0x3f | XATTR;
 }
 
 impl Compound<'_> {
@@ -39,18 +45,24 @@ impl Compound<'_> {
             true => right::READ | right::LOOKUP | right::MODIFY | right::EXTEND | right::DELETE,
             false => right::READ | right::MODIFY | right::EXTEND | right::EXECUTE,
         };
+        let supported = wanted & (known | right::XATTR);
+        if pseudo::is_above(target.handle) {
+            return Ok(AccessAnswer {
+                supported,
+                access: (right::READ | right::LOOKUP) & supported,
+            });
+        }
         let who = &target.who;
         let mut given = 0;
         if who.may(self.volume, &file, caller::READ).await? {
-            given |= right::READ;
+            given |= right::READ | right::XATTR_READ | right::XATTR_LIST;
         }
         if !target.terms.read_only && who.may(self.volume, &file, caller::WRITE).await? {
-            given |= right::MODIFY | right::EXTEND | right::DELETE;
+            given |= right::MODIFY | right::EXTEND | right::DELETE | right::XATTR_WRITE;
         }
         if who.may(self.volume, &file, caller::EXECUTE).await? {
             given |= right::LOOKUP | right::EXECUTE;
         }
-        let supported = wanted & known;
         Ok(AccessAnswer {
             supported,
             access: given & supported,

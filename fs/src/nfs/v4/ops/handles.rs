@@ -3,10 +3,13 @@
 use kiseki_core::{engine::Attr, ids::Ino, meta::Kind};
 
 use crate::nfs::{
-    Target, handle,
+    Target,
+    fail::Fail,
+    handle,
     v4::{
         compound::Compound,
         failure::{Failure, Outcome},
+        pseudo,
         xdr::{Array, Flavor, Handle, Status, Text},
     },
 };
@@ -24,7 +27,11 @@ impl Compound<'_> {
     }
 
     pub(in crate::nfs::v4) async fn put_handle(&mut self, handle: &Handle) -> Outcome {
-        let target = self.nfs.target(self.peer, self.credentials, &handle.0)?;
+        let named = self.nfs.handles.open(&handle.0).map_err(Fail::from)?;
+        let target = match pseudo::is_above(named) {
+            true => self.still_above(named.ino).await?,
+            false => self.nfs.target(self.peer, self.credentials, &handle.0)?,
+        };
         self.attr(target.ino()).await?;
         self.arrive(target);
         Ok(())
@@ -85,7 +92,7 @@ impl Compound<'_> {
         directory: &Attr,
     ) -> Outcome<Ino> {
         check_directory(directory.kind)?;
-        if directory.ino == target.handle.root {
+        if directory.ino == target.handle.root || directory.ino == Ino::ROOT {
             return Err(Status::NoEnt.into());
         }
         let parent = self.volume.parent(directory.ino).await;

@@ -17,6 +17,7 @@ use crate::nfs::{
         attributes::{self, Settings, change},
         compound::Compound,
         failure::{Failure, Outcome},
+        pseudo,
         xdr::{
             Blob, ChangeInfo, Create, CreateKind, Created, Device, Rename, Status, TEXT_MAX, Text,
         },
@@ -27,14 +28,22 @@ impl Compound<'_> {
     pub(in crate::nfs::v4) async fn lookup(&mut self, name: &Text) -> Outcome {
         let directory = self.current()?;
         let found = self.find(&directory, name).await?;
-        self.go_to(&directory, found.ino);
+        match pseudo::is_above(directory.handle) {
+            true => {
+                let target = self.step_from_above(&found).await?;
+                self.arrive(target);
+            }
+            false => self.go_to(&directory, found.ino),
+        }
         Ok(())
     }
 
     pub(in crate::nfs::v4) async fn lookup_parent(&mut self) -> Outcome {
         let (target, directory) = self.current_attr().await?;
         let parent = self.parent_of(&target, &directory).await?;
-        self.check(&target, &directory, EXECUTE).await?;
+        if !pseudo::is_above(target.handle) {
+            self.check(&target, &directory, EXECUTE).await?;
+        }
         self.go_to(&target, parent);
         Ok(())
     }
@@ -49,8 +58,12 @@ impl Compound<'_> {
         let attr = self.attr(directory.ino()).await?;
         check_directory(attr.kind)?;
         check_form(&name.0)?;
-        self.check(directory, &attr, EXECUTE).await?;
+        let above = pseudo::is_above(directory.handle);
+        if !above {
+            self.check(directory, &attr, EXECUTE).await?;
+        }
         match self.volume.lookup(attr.ino, &name.0).await {
+            Ok(found) if above && !self.leads_on(found.ino).await? => Err(Status::NoEnt.into()),
             Err(Error::NotFound) if !is_text(&name.0) => Err(Status::Inval.into()),
             found => Ok(found?),
         }

@@ -55,6 +55,7 @@ pub mod attribute {
     pub const MODE_SET_MASKED: u32 = 74;
     pub const SUPPATTR_EXCLCREAT: u32 = 75;
     pub const FS_CHARSET_CAP: u32 = 76;
+    pub const XATTR_SUPPORT: u32 = 82;
 }
 
 /// `fsid4`.

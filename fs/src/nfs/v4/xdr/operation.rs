@@ -1,9 +1,10 @@
 //! The operations of a COMPOUND.
 
 use super::{
-    BackchannelCtl, BindConn, Bitmap, Close, Commit, Create, CreateSession, ExchangeId,
-    GetDeviceInfo, Handle, Lock, LockTest, Open, OpenDowngrade, Read, ReadDir, Rename, Sequence,
-    SessionId, SetAttributes, StateId, StateIds, Text, Unlock, Write, XdrCodec,
+    BackchannelCtl, BindConn, Bitmap, CloneRange, Close, Commit, CopyRange, Create, CreateSession,
+    ExchangeId, GetDeviceInfo, Handle, ListXattrs, Lock, LockTest, Open, OpenDowngrade, Read,
+    ReadDir, Rename, Seek, Sequence, SessionId, SetAttributes, SetXattr, Space, StateId, StateIds,
+    Text, Unlock, Write, XdrCodec,
 };
 
 /// Operation numbers that are named outside of [`Operation`].
@@ -19,6 +20,8 @@ pub mod number {
     /// First and last of version 4.1.
     pub const FIRST: u32 = 3;
     pub const LAST: u32 = 58;
+    /// Last of version 4.2.
+    pub const LAST_OF_2: u32 = 75;
 }
 
 /// An operation with its arguments. Those that are not served are known by
@@ -107,4 +110,22 @@ pub enum Operation {
     DestroyClient(u64),
     #[xdr(58)]
     ReclaimComplete(bool),
+    #[xdr(59)]
+    Allocate(Space),
+    #[xdr(60)]
+    Copy(CopyRange),
+    #[xdr(62)]
+    Deallocate(Space),
+    #[xdr(69)]
+    Seek(Seek),
+    #[xdr(71)]
+    Clone(CloneRange),
+    #[xdr(72)]
+    GetXattr(Text),
+    #[xdr(73)]
+    SetXattr(SetXattr),
+    #[xdr(74)]
+    ListXattrs(ListXattrs),
+    #[xdr(75)]
+    RemoveXattr(Text),
 }

@@ -2,7 +2,7 @@
 
 use super::XdrCodec;
 
-/// How an operation ended: the codes of RFC 8881, 15.1, and RFC 7862, 11.
+/// How an operation ended: the codes of RFC 8881, 15.1, and RFC 7862, 11, and RFC 8276.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, XdrCodec)]
 #[repr(u32)]
 #[allow(missing_docs)]
@@ -109,4 +109,13 @@ pub enum Status {
     RejectDeleg = 10085,
     ReturnConflict = 10086,
     DelegRevoked = 10087,
+    PartnerNotSupp = 10088,
+    PartnerNoAuth = 10089,
+    UnionNotSupp = 10090,
+    OffloadDenied = 10091,
+    WrongLfs = 10092,
+    BadLabel = 10093,
+    OffloadNoReqs = 10094,
+    NoXattr = 10095,
+    XattrTooBig = 10096,
 }
