@@ -31,9 +31,11 @@ impl Handler for Fake {
                 })
             }
             Request::Sync => (&Failure::new("no space").code(Code::Damage)).into(),
-            Request::Status | Request::Stats | Request::Upgrade(_) | Request::S3Key(_) => {
-                Line::Synced
-            }
+            Request::Status
+            | Request::Stats
+            | Request::Upgrade(_)
+            | Request::S3Key(_)
+            | Request::Export(_) => Line::Synced,
         }
     }
 }
