@@ -48,7 +48,7 @@ use crate::{
 
 /// Changes with every change of the layout: a process takes over only what it
 /// understands.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"kisekijl");
 
@@ -122,6 +122,7 @@ impl Journal {
         let cannot = |error| Error::io("map the journal", error);
         let memory = SharedMemory::map(file, LEN).map_err(cannot)?;
         let mut arena = Arena::default();
+        let tables = Tables::default();
         let mut remains = None;
         if memory.long(AT_MAGIC).load(Ordering::Acquire) == MAGIC {
             check_identity(&memory, volume)?;
@@ -130,8 +131,8 @@ impl Journal {
             arena.adopt(&memory, &mut |entry| collect(entry, &mut left, &mut last))?;
             // Commands come one at a time, so death can have come between the
             // entry and the note of the last one alone.
-            if last.0 != RequestId::NONE && Tables.find_done(&memory, last.0).is_none() {
-                Tables.note_done(&memory, last.0, last.1);
+            if last.0 != RequestId::NONE && tables.find_done(&memory, last.0).is_none() {
+                tables.note_done(&memory, last.0, last.1);
             }
             remains = Some(left);
         } else {
@@ -143,7 +144,7 @@ impl Journal {
         Ok(Arc::new(Journal {
             memory,
             arena: Mutex::new(arena),
-            tables: Tables,
+            tables,
             remains: Mutex::new(remains),
             blocks_max: (limit / arena::BLOCK as u64).clamp(8, arena::MOST_BLOCKS as u64 / 2)
                 as u32,
@@ -282,6 +283,13 @@ impl Journal {
     /// Takes `count` back; whether no client knows the inode any more.
     pub fn forget(&self, ino: Ino, count: u64) -> bool {
         self.tables.forget(&self.memory, ino, count)
+    }
+
+    /// Gives memory back that inodes of the past took, when it is worth it.
+    pub fn trim(&self) {
+        if self.tables.have_grown() {
+            self.tables.trim(&self.memory);
+        }
     }
 
     /// Whether a client knows this inode.

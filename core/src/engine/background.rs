@@ -70,6 +70,9 @@ impl Inner {
         self.seal_old();
         self.nodes.sweep();
         self.collect_when_worth_it();
+        if let Some(journal) = &self.journal {
+            journal.trim();
+        }
     }
 
     pub(super) fn look_at_disk(&self) {

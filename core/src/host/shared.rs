@@ -12,7 +12,7 @@ use std::{
     num::NonZeroUsize,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     ptr::NonNull,
-    sync::atomic::{AtomicU8, AtomicU32, AtomicU64},
+    sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
 };
 
 use nix::{
@@ -21,7 +21,7 @@ use nix::{
         memfd::{MFdFlags, memfd_create},
         mman::{MapFlags, ProtFlags, mmap, munmap},
     },
-    unistd::ftruncate,
+    unistd::{Whence, ftruncate, lseek},
 };
 
 /// A mapping of shared memory. All access goes by offset and is checked.
@@ -114,6 +114,19 @@ impl SharedMemory {
         unsafe { self.at(offset, 8).cast().as_ref() }
     }
 
+    /// The first byte from `offset` on whose page takes memory.
+    pub fn next_touched(&self, offset: usize) -> Option<usize> {
+        let found = lseek(&self.file, offset as i64, Whence::SeekData).ok()?;
+        usize::try_from(found).ok()
+    }
+
+    /// Whether a range holds nothing but zeros. Both ends are multiples of 8.
+    pub fn is_zero(&self, offset: usize, len: usize) -> bool {
+        (offset..offset + len)
+            .step_by(8)
+            .all(|at| self.long(at).load(Ordering::Acquire) == 0)
+    }
+
     /// Gives the pages of a range back; it reads as zeros afterwards. Both
     /// ends are multiples of the page size.
     pub fn give_back(&self, offset: usize, len: usize) {
@@ -141,7 +154,6 @@ impl Drop for SharedMemory {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use std::sync::atomic::Ordering;
 
     #[test]
     fn what_was_written_is_there_for_the_next_mapping() {

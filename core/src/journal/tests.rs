@@ -169,3 +169,50 @@ fn inodes_are_known_until_forgotten_as_often() {
     // Those that are not counted stay.
     assert!(journal.knows(far) && !journal.forget(far, 1));
 }
+
+#[test]
+fn inodes_of_the_past_take_no_memory() {
+    let memory = Journal::memory().unwrap();
+    let journal = open(&memory);
+    let resident = || nix::sys::stat::fstat(&memory).unwrap().st_blocks * 512;
+    let before = resident();
+    // One in a hundred thousand stays known.
+    let stays = |ino: u64| ino.is_multiple_of(100_000);
+    for ino in 1..=3_000_000 {
+        journal.remember(Ino(ino));
+        if !stays(ino) {
+            assert!(journal.forget(Ino(ino), 1));
+        }
+        if ino % 10_000 == 0 {
+            journal.trim();
+            let most = before + (30 + 17) * (64 << 10);
+            assert!(resident() <= most, "{} at {ino}", resident());
+        }
+    }
+    for ino in (1..=30).map(|n| n * 100_000) {
+        assert!(journal.knows(Ino(ino)) && !journal.knows(Ino(ino - 1)));
+    }
+    assert!(open(&memory).knows(Ino(3_000_000)));
+}
+
+#[test]
+fn pages_are_not_given_back_under_those_who_count() {
+    let memory = Journal::memory().unwrap();
+    let journal = open(&memory);
+    std::thread::scope(|scope| {
+        for thread in 0..2_u64 {
+            let journal = &journal;
+            scope.spawn(move || {
+                for round in 0..40_000_u64 {
+                    let ino = Ino(round * 64 + thread);
+                    journal.remember(ino);
+                    assert!(journal.knows(ino));
+                    assert!(journal.forget(ino, 1));
+                }
+            });
+        }
+        for _ in 0..2_000 {
+            journal.tables.trim(&journal.memory);
+        }
+    });
+}
