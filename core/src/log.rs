@@ -247,6 +247,11 @@ impl Log {
         self.shared.durable_point().0
     }
 
+    /// Batches made durable since it was opened, with one sync each.
+    pub fn batches(&self) -> u64 {
+        self.shared.batches()
+    }
+
     /// The last revision that survives power loss, which is the last of its
     /// batch, and the chain hash there.
     pub fn durable_point(&self) -> (Revision, [u8; 32]) {

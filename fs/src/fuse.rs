@@ -12,7 +12,7 @@
 //! - `ops`: the operations, in plain types, without any trace of the transport
 //! - `inherit`: a session over a device that was in use before
 //! - `invalidate`: tell the kernel what others changed
-//! - [`stats`]: how many operations, how fast
+//! - `op`: the kinds of requests, to count them
 
 mod convert;
 mod dispatch;
@@ -22,11 +22,11 @@ mod invalidate;
 pub mod mount;
 mod mountinfo;
 mod negotiate;
+mod op;
 mod ops;
 pub mod options;
 mod reply;
 mod session;
-pub mod stats;
 
 /// The reader of the kernel's table of mounts, for fuzzing.
 #[cfg(fuzzing)]
@@ -36,5 +36,5 @@ pub fn look_for_mount(table: &[u8], path: &std::path::Path) -> bool {
 }
 
 pub use mount::{FuseMount, MountError};
+pub use op::Op;
 pub use options::{MountOptions, OptionError};
-pub use stats::{Op, OpStats};

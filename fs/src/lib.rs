@@ -4,6 +4,8 @@
 //! - [`fuse`]: a mount of the Linux kernel
 //! - [`nfs`]: NFS over TCP
 //! - [`s3`]: the S3 protocol over HTTP
+//! - [`stats`]: what operations of all of them cost
+//! - [`metrics`]: the same, and the state of the engine, for Prometheus
 //!
 //! Every front end instance has a [`FrontId`] of its own, taken from
 //! [`next_front`], so that the engine can tell it what others changed.
@@ -13,8 +15,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use kiseki_core::engine::FrontId;
 
 pub mod fuse;
+pub mod metrics;
 pub mod nfs;
 pub mod s3;
+pub mod stats;
 
 /// An identity no other front end instance of this process has; never 0.
 #[must_use]

@@ -37,7 +37,10 @@ use kiseki_core::{
     ids::Ino,
 };
 
-use crate::next_front;
+use crate::{
+    next_front,
+    stats::{Counted, Stats},
+};
 use answered::Answered;
 use caller::Identity;
 use export::{Exports, Rule, Terms};
@@ -66,6 +69,7 @@ pub struct Nfs {
     /// Byte-range locks of all versions.
     locks: Mutex<Locks>,
     v4: v4::Service,
+    stats: Arc<Stats<v3::Procedure>>,
 }
 
 /// An inode that a client named, and who asks.
@@ -113,6 +117,7 @@ impl Nfs {
             order: Order::new(&volume, front),
             files: Files::new(&volume),
             answered: Answered::default(),
+            stats: Stats::new(),
             front,
             exports,
             boot,
@@ -243,6 +248,12 @@ impl Server {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.listener.address()
+    }
+
+    /// What procedures cost.
+    #[must_use]
+    pub fn statistics(&self) -> Arc<dyn Counted> {
+        self.nfs.stats.clone()
     }
 
     /// The list in force.

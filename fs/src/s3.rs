@@ -44,8 +44,9 @@ use kiseki_core::{
 use tokio::sync::Semaphore;
 
 pub use server::{Server, ServerError, ServerOptions};
+pub use service::Op;
 
-use crate::next_front;
+use crate::{next_front, stats::Stats};
 
 /// Directory of the front end in the volume, see [`Volume::private_dir`].
 const PRIVATE: &[u8] = b"s3";
@@ -65,6 +66,7 @@ struct Gateway {
     names: Arc<list::Names>,
     writers: Arc<put::Writers>,
     transfers: Arc<Semaphore>,
+    stats: Arc<Stats<Op>>,
 }
 
 impl Gateway {
@@ -79,6 +81,7 @@ impl Gateway {
             names: Arc::new(list::Names::new(volume.clone(), memory / 16)),
             writers: Arc::new(put::Writers::default()),
             transfers: Arc::new(Semaphore::new(TRANSFERS)),
+            stats: Stats::new(),
             front,
             volume,
         };

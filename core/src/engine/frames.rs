@@ -67,6 +67,11 @@ impl FrameCache {
         }
     }
 
+    /// Bytes held, as of a moment ago.
+    pub fn bytes(&self) -> u64 {
+        self.frames.weighted_size()
+    }
+
     /// Forgets, and zeroizes, everything.
     pub fn wipe(&self) {
         self.frames.invalidate_all();

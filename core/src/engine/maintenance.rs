@@ -26,6 +26,11 @@ pub struct VolumeStatus {
     pub durable_revision: Revision,
     /// Bytes written and not sealed yet.
     pub dirty_bytes: u64,
+    /// Bytes of decrypted contents in the cache, as of a moment ago.
+    pub cache_bytes: u64,
+    /// Batches that the log made durable since it was opened, with one sync
+    /// each.
+    pub log_batches: u64,
     /// Why it takes no writes, if so.
     pub read_only: Option<String>,
 }
@@ -74,6 +79,8 @@ impl Volume {
             revision: inner.meta.revision(),
             durable_revision: inner.meta.durable(),
             dirty_bytes: inner.budget.used(),
+            cache_bytes: inner.frames.bytes(),
+            log_batches: inner.meta.log_batches(),
             read_only: inner.broken().map(|error| error.to_string()),
         })
     }

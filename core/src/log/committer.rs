@@ -37,6 +37,8 @@ pub struct State {
     head: u64,
     durable: u64,
     durable_chain: Chain,
+    /// Batches committed.
+    batches: u64,
     /// When the committer must write even if nobody asks.
     due: Option<Instant>,
     /// Somebody waits for room in the active batch.
@@ -109,6 +111,7 @@ impl Shared {
                 head,
                 durable: head,
                 durable_chain: chain,
+                batches: 0,
                 due: None,
                 pressed: false,
                 waiters: Vec::new(),
@@ -204,6 +207,10 @@ impl Shared {
         (Revision(state.durable), state.durable_chain)
     }
 
+    pub fn batches(&self) -> u64 {
+        self.state.lock().batches
+    }
+
     pub fn failed(&self) -> Option<Arc<str>> {
         self.state.lock().failed.clone()
     }
@@ -291,6 +298,7 @@ impl Shared {
             Ok(()) => {
                 state.durable = batch.last();
                 state.durable_chain = *chain;
+                state.batches += 1;
                 state.refused = None;
                 batch.clear();
                 (state.durable, Ok(()), true)

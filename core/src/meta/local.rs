@@ -285,6 +285,12 @@ impl LocalMeta {
         self.inner.log.durable()
     }
 
+    /// Batches that the log made durable since it was opened.
+    #[must_use]
+    pub fn log_batches(&self) -> u64 {
+        self.inner.log.batches()
+    }
+
     /// Why commands are refused, when the log or the tables failed.
     #[must_use]
     pub fn failed(&self) -> Option<Arc<str>> {

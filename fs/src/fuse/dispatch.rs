@@ -8,7 +8,7 @@
 use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
@@ -19,14 +19,15 @@ use tokio::runtime::Handle;
 
 use super::{
     fail::{Fail, Outcome},
-    stats::{Op, Stats},
+    op::Op,
 };
+use crate::stats::Stats;
 
 /// Where operations of one mount run.
 pub(super) struct Dispatcher {
     runtime: Handle,
     deadline: Duration,
-    stats: Arc<Stats>,
+    stats: Arc<Stats<Op>>,
 }
 
 type Running<T> = Pin<Box<dyn Future<Output = Outcome<T>> + Send>>;
@@ -37,7 +38,7 @@ thread_local! {
 }
 
 impl Dispatcher {
-    pub(super) fn new(runtime: Handle, deadline: Duration, stats: Arc<Stats>) -> Dispatcher {
+    pub(super) fn new(runtime: Handle, deadline: Duration, stats: Arc<Stats<Op>>) -> Dispatcher {
         Dispatcher {
             runtime,
             deadline,
@@ -93,7 +94,11 @@ impl Dispatcher {
         let began = Instant::now();
         self.enter();
         let mut running: Running<T> = Box::pin(operation);
-        match poll(op, &mut running, &mut Context::from_waker(Waker::noop())) {
+        match poll(
+            op,
+            running.as_mut(),
+            &mut Context::from_waker(Waker::noop()),
+        ) {
             Poll::Ready(outcome) => {
                 let bytes = outcome.as_ref().map_or(0, measure);
                 survive(op, || reply(outcome));
@@ -110,6 +115,34 @@ impl Dispatcher {
                     .await;
                 });
             }
+        }
+    }
+
+    /// Runs a question, which changes nothing: `asked` on the stack of this
+    /// thread, so that an answer at hand costs no memory. Where that has to
+    /// wait it is dropped, and `again` asked in its place.
+    pub(super) fn ask<T, A>(
+        &self,
+        op: Op,
+        asked: impl Future<Output = Outcome<T>>,
+        again: impl FnOnce() -> A,
+        reply: impl FnOnce(Outcome<T>) + Send + 'static,
+    ) where
+        T: Send + 'static,
+        A: Future<Output = Outcome<T>> + Send + 'static,
+    {
+        let began = Instant::now();
+        self.enter();
+        let first = {
+            let mut asked = pin!(asked);
+            poll(op, asked.as_mut(), &mut Context::from_waker(Waker::noop()))
+        };
+        match first {
+            Poll::Ready(outcome) => {
+                survive(op, || reply(outcome));
+                self.stats.record(op, began.elapsed(), false, 0);
+            }
+            Poll::Pending => self.run(op, again(), reply),
         }
     }
 
@@ -148,8 +181,12 @@ impl Dispatcher {
 }
 
 /// One poll, in which a panic is a failure of this operation alone.
-fn poll<T>(op: Op, running: &mut Running<T>, context: &mut Context<'_>) -> Poll<Outcome<T>> {
-    survive(op, || running.as_mut().poll(context)).unwrap_or(Poll::Ready(Err(Fail(Errno::EIO))))
+fn poll<T>(
+    op: Op,
+    running: Pin<&mut (impl Future<Output = Outcome<T>> + ?Sized)>,
+    context: &mut Context<'_>,
+) -> Poll<Outcome<T>> {
+    survive(op, || running.poll(context)).unwrap_or(Poll::Ready(Err(Fail(Errno::EIO))))
 }
 
 /// `None` when `step` panics. A reply that is lost on the way answers EIO.
@@ -169,7 +206,7 @@ async fn finish<T>(
     undo: impl FnOnce(T),
     count: impl FnOnce(&Outcome<T>),
 ) {
-    let mut guarded = std::future::poll_fn(|context| poll(op, &mut running, context));
+    let mut guarded = std::future::poll_fn(|context| poll(op, running.as_mut(), context));
     match tokio::time::timeout(deadline, &mut guarded).await {
         Ok(outcome) => {
             count(&outcome);
@@ -234,6 +271,26 @@ mod tests {
         dispatcher.run(Op::Read, wait, move |outcome| tell.send(outcome).unwrap());
         assert_eq!(told.recv().unwrap(), Ok(8));
         runtime.block_on(async { tokio::task::yield_now().await });
+    }
+
+    #[test]
+    fn a_question_that_waits_is_asked_again() {
+        let runtime = runtime();
+        let dispatcher = dispatcher(&runtime, Duration::from_secs(10));
+        for waits in [false, true] {
+            let (tell, told) = mpsc::channel();
+            let first = async move {
+                if waits {
+                    std::future::pending::<()>().await;
+                }
+                Ok(1)
+            };
+            let again = || async { Ok(2) };
+            dispatcher.ask(Op::Getattr, first, again, move |outcome| {
+                tell.send(outcome).unwrap();
+            });
+            assert_eq!(told.recv().unwrap(), Ok(if waits { 2 } else { 1 }));
+        }
     }
 
     #[test]

@@ -36,10 +36,11 @@ use super::{
     inherit,
     invalidate::{self, Kernel, Opened},
     mountinfo::{Device, mounted_at},
+    op::Op,
     options::MountOptions,
     session::{Session, Shared},
-    stats::{OpStats, Stats},
 };
+use crate::stats::{Counted, Stats};
 
 /// Why a mount did not begin or end.
 #[derive(Debug, thiserror::Error)]
@@ -134,7 +135,7 @@ pub struct FuseMount {
     path: PathBuf,
     device: Option<Device>,
     ended: Arc<Ended>,
-    stats: Arc<Stats>,
+    stats: Arc<Stats<Op>>,
     /// Dropped only when nothing can be unmounted by it: it goes by the path.
     session: Option<BackgroundSession>,
     invalidator: Option<JoinHandle<()>>,
@@ -146,7 +147,7 @@ pub struct FuseMount {
 /// What a mount is made of, before there is a session.
 struct Parts {
     ended: Arc<Ended>,
-    stats: Arc<Stats>,
+    stats: Arc<Stats<Op>>,
     shared: Arc<Shared>,
     runtime: Handle,
     sends_again: Arc<AtomicBool>,
@@ -295,16 +296,10 @@ impl FuseMount {
         &self.path
     }
 
-    /// What operations cost so far.
+    /// What operations cost.
     #[must_use]
-    pub fn stats(&self) -> Vec<OpStats> {
-        self.stats.snapshot()
-    }
-
-    /// The same, to keep beside the mount.
-    #[must_use]
-    pub fn statistics(&self) -> Arc<Stats> {
-        Arc::clone(&self.stats)
+    pub fn statistics(&self) -> Arc<dyn Counted> {
+        Arc::clone(&self.stats) as Arc<dyn Counted>
     }
 
     /// Blocks until the kernel ends the session: somebody unmounted it.

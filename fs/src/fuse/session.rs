@@ -33,10 +33,10 @@ use super::{
     fail::Fail,
     invalidate::Opened,
     negotiate::negotiate,
+    op::Op,
     ops::{Name, again, attrs, dirs, files, names, xattrs},
     options::{MountOptions, StatusProvider},
     reply as answer,
-    stats::Op,
 };
 
 /// What answers need.
@@ -110,9 +110,13 @@ impl Filesystem for Session {
 
     fn lookup(&self, _: &Request, parent: INodeNo, entry: &OsStr, reply: ReplyEntry) {
         let (volume, shared) = self.parts();
-        let run = names::lookup(volume, ino(parent), name(entry));
-        self.dispatcher
-            .run(Op::Lookup, run, move |done| shared.found(reply, done));
+        let parent = ino(parent);
+        self.dispatcher.ask(
+            Op::Lookup,
+            names::lookup(&self.shared.volume, parent, entry.as_bytes()),
+            || names::lookup(volume, parent, name(entry)),
+            move |done| shared.found(reply, done),
+        );
     }
 
     fn forget(&self, _: &Request, node: INodeNo, count: u64) {
@@ -124,9 +128,13 @@ impl Filesystem for Session {
 
     fn getattr(&self, _: &Request, node: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         let (volume, shared) = self.parts();
-        let run = attrs::getattr(volume, ino(node));
-        self.dispatcher
-            .run(Op::Getattr, run, move |done| shared.attr(reply, done));
+        let node = ino(node);
+        self.dispatcher.ask(
+            Op::Getattr,
+            attrs::getattr(&self.shared.volume, node),
+            || attrs::getattr(volume, node),
+            move |done| shared.attr(reply, done),
+        );
     }
 
     fn setattr(

@@ -16,7 +16,7 @@ mod status;
 mod volume;
 mod wcc;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use kiseki_core::{
@@ -37,10 +37,49 @@ use super::{
     xdr,
 };
 
+use crate::stats::Operation;
+
 pub use nfs3_types::nfs3::{PROGRAM, VERSION};
 
 /// Most bytes that one READ or WRITE moves.
 pub const TRANSFER_MAX: u32 = 1 << 20;
+
+/// A procedure, to count it.
+#[derive(Clone, Copy)]
+pub struct Procedure(NFS_PROGRAM);
+
+impl Operation for Procedure {
+    const FRONT: &'static str = "nfs3";
+    const NAMES: &'static [&'static str] = &[
+        "null",
+        "getattr",
+        "setattr",
+        "lookup",
+        "access",
+        "readlink",
+        "read",
+        "write",
+        "create",
+        "mkdir",
+        "symlink",
+        "mknod",
+        "remove",
+        "rmdir",
+        "rename",
+        "link",
+        "readdir",
+        "readdirplus",
+        "fsstat",
+        "fsinfo",
+        "pathconf",
+        "commit",
+    ];
+
+    /// Its number in the protocol.
+    fn index(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// One request.
 #[derive(Clone, Copy)]
@@ -71,12 +110,15 @@ pub(super) async fn call(nfs: &Arc<Nfs>, peer: &Arc<Peer>, call: Call) -> Outcom
         credentials,
     };
     let arguments = call.arguments.clone();
-    if !only_once(procedure) {
-        return request.carry_out(procedure, arguments).await;
-    }
+    let began = Instant::now();
     let carry_out = request.carry_out(procedure, arguments);
-    let client = peer.address.ip();
-    nfs.answered.once(client, &call, carry_out).await
+    let outcome = match only_once(procedure) {
+        true => nfs.answered.once(peer.address.ip(), &call, carry_out).await,
+        false => carry_out.await,
+    };
+    nfs.stats
+        .record(Procedure(procedure), began.elapsed(), false, 0);
+    outcome
 }
 
 /// Whether a procedure must not be carried out again for a call that comes

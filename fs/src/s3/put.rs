@@ -14,7 +14,7 @@ use s3s::{
 };
 
 use super::{
-    Gateway,
+    Gateway, Op,
     conditions::WriteConditions,
     failure::{failed, not_implemented},
     headers::{Headers, headers_of},
@@ -80,7 +80,9 @@ impl Gateway {
         expected: Expected,
     ) -> S3Result<Sums> {
         let temporary = self.temporary(&target.bucket).await.map_err(failed)?;
-        let sums = self.receive(&temporary, body, expected).await?;
+        let sums = self
+            .receive(Op::PutObject, &temporary, body, expected)
+            .await?;
         headers
             .store(&self.volume, temporary.who(), temporary.ino())
             .await
@@ -100,7 +102,9 @@ impl Gateway {
         expected: Expected,
     ) -> S3Result<Sums> {
         let temporary = self.temporary(&target.bucket).await.map_err(failed)?;
-        let sums = self.receive(&temporary, body, expected).await?;
+        let sums = self
+            .receive(Op::PutObject, &temporary, body, expected)
+            .await?;
         let size = self.volume.getattr(temporary.ino()).await.map_err(failed)?;
         if size.size > 0 {
             return Err(s3_error!(

@@ -28,6 +28,7 @@ use super::{
     auth::{Keys, Signed},
     credentials,
 };
+use crate::stats::Counted;
 
 /// Connections at a time; one that is idle costs some 20 KiB.
 const CONNECTIONS: usize = 16_384;
@@ -93,6 +94,7 @@ pub struct Server {
     secure: bool,
     stop: watch::Sender<bool>,
     accepting: JoinHandle<()>,
+    stats: Arc<dyn Counted>,
 }
 
 impl Server {
@@ -124,6 +126,7 @@ impl Server {
         let listener = TcpListener::bind(wanted).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let (stop, stopped) = watch::channel(false);
+        let stats = Arc::clone(&gateway.stats);
         let secure = tls.is_some();
         let connections = Connections {
             service: service(gateway),
@@ -136,7 +139,14 @@ impl Server {
             secure,
             stop,
             accepting,
+            stats,
         })
+    }
+
+    /// What operations cost: to the head of the answer, whose body follows.
+    #[must_use]
+    pub fn statistics(&self) -> Arc<dyn Counted> {
+        Arc::clone(&self.stats)
     }
 
     /// Where it listens.

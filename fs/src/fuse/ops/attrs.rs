@@ -1,5 +1,7 @@
 //! Operations on attributes.
 
+use std::borrow::Borrow;
+
 use kiseki_core::{
     engine::{Attr, Caller, SetAttr, Statfs, Volume},
     ids::Ino,
@@ -12,8 +14,8 @@ const SET_USER_ID: u32 = 0o4000;
 const SET_GROUP_ID: u32 = 0o2000;
 const GROUP_EXECUTE: u32 = 0o010;
 
-pub(in crate::fuse) async fn getattr(volume: Volume, ino: Ino) -> Outcome<Attr> {
-    volume.getattr(ino).await.map_err(Fail::of_inode)
+pub(in crate::fuse) async fn getattr(volume: impl Borrow<Volume>, ino: Ino) -> Outcome<Attr> {
+    volume.borrow().getattr(ino).await.map_err(Fail::of_inode)
 }
 
 /// Changes attributes. A change of nothing asks for the set-id bits to go: the

@@ -1,5 +1,7 @@
 //! Operations on names.
 
+use std::borrow::Borrow;
+
 use kiseki_core::{
     Error,
     engine::{Attr, Caller, RenameFlags, Volume},
@@ -15,11 +17,12 @@ use crate::fuse::fail::{Fail, Outcome};
 /// may remember like any other answer. `.` and `..` come from those who hold
 /// inode numbers instead of paths.
 pub(in crate::fuse) async fn lookup(
-    volume: Volume,
+    volume: impl Borrow<Volume>,
     parent: Ino,
-    name: Name,
+    name: impl AsRef<[u8]>,
 ) -> Outcome<Option<Attr>> {
-    let found = match &*name {
+    let volume = volume.borrow();
+    let found = match name.as_ref() {
         b"." => volume.getattr(parent).await,
         b".." => match volume.parent(parent).await {
             Ok(above) => volume.getattr(above).await,

@@ -4,6 +4,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -18,7 +19,10 @@ use s3s::{
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use crate::s3::{Gateway, failure::failed};
+use crate::{
+    s3::{Gateway, Op, failure::failed},
+    stats::Stats,
+};
 
 const PIECE: u64 = 256 << 10;
 
@@ -43,6 +47,7 @@ impl Drop for Open {
 struct Body {
     pieces: mpsc::Receiver<Result<Bytes, StdError>>,
     left: u64,
+    stats: Arc<Stats<Op>>,
 }
 
 impl Stream for Body {
@@ -56,6 +61,7 @@ impl Stream for Body {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Some(Ok(piece))) => {
                 self.left = self.left.saturating_sub(piece.len() as u64);
+                self.stats.moved(Op::GetObject, piece.len() as u64);
                 Ok(piece)
             }
             Poll::Ready(Some(Err(error))) => Err(error),
@@ -79,6 +85,7 @@ impl Gateway {
         let body = Body {
             pieces,
             left: end - start,
+            stats: Arc::clone(&self.stats),
         };
         if body.left > 0 {
             let permit = self.transfer().await?;

@@ -15,7 +15,7 @@ use s3s::{
 };
 
 use crate::s3::{
-    Gateway,
+    Gateway, Op,
     conditions::{Conditions, timestamp},
     copy::source_of,
     failure::{failed, not_implemented},
@@ -72,7 +72,7 @@ impl Gateway {
         let body = request.input.body;
         let body = body.ok_or_else(|| s3_error!(IncompleteBody, "the request has no body"))?;
         let file = self.temporary(&found.directory).await.map_err(failed)?;
-        let sums = self.receive(&file, body, expected).await?;
+        let sums = self.receive(Op::UploadPart, &file, body, expected).await?;
         self.keep_part(file, found.directory.ino, &name, &sums)
             .await?;
         let checksums = sums.checksums();

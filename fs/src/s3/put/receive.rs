@@ -14,7 +14,7 @@ use s3s::{
 
 use super::Temporary;
 use crate::s3::{
-    Gateway,
+    Gateway, Op,
     failure::{failed, with_status},
     sums,
     sums::Sums,
@@ -88,9 +88,11 @@ impl Expected {
 }
 
 impl Gateway {
-    /// Writes a body to a file and compares its sums with those given.
+    /// Writes the body of an `op` to a file and compares its sums with those
+    /// given.
     pub(in crate::s3) async fn receive(
         &self,
+        op: Op,
         file: &Temporary,
         mut body: StreamingBlob,
         mut expected: Expected,
@@ -113,6 +115,7 @@ impl Gateway {
                 .write(file.who(), file.ino(), size, piece)
                 .await
                 .map_err(failed)?;
+            self.stats.moved(op, len);
             size += len;
         }
         expected.take_trailers();
