@@ -10,8 +10,10 @@ use serde::Serialize;
 
 use crate::{
     contender::Contender,
+    machine::Machine,
     payload::derive,
-    sample::{Percentiles, Row, Sample, median},
+    round_trips::{Counter, RoundTrips},
+    sample::{Latency, Percentiles, Row, Sample, median},
     scale::Scale,
     site::Site,
     workload::{Bench, GROUPS, Group, names_of_groups},
@@ -72,31 +74,12 @@ pub struct Cell {
     /// Of the round nearest to the median.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency: Option<Percentiles>,
-}
-
-/// Where it ran.
-#[derive(Debug, Serialize)]
-#[allow(missing_docs)]
-pub struct Machine {
-    pub cores: usize,
-    pub kernel: String,
-    pub load_before: String,
-}
-
-impl Machine {
-    fn here() -> Machine {
-        let read = |path| {
-            fs::read_to_string(path)
-                .unwrap_or_default()
-                .trim()
-                .to_owned()
-        };
-        Machine {
-            cores: std::thread::available_parallelism().map_or(0, usize::from),
-            kernel: read("/proc/sys/kernel/osrelease"),
-            load_before: read("/proc/loadavg"),
-        }
-    }
+    /// Of all rounds together, for charts.
+    #[serde(skip)]
+    pub histogram: Option<Latency>,
+    /// Of the round nearest to the median.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub round_trips: Option<RoundTrips>,
 }
 
 impl Line {
@@ -174,6 +157,7 @@ pub fn compare(options: &Options) -> Result<Comparison> {
 }
 
 /// The workloads in a directory below `dir`, which is removed afterwards.
+/// `counter` counts what they ask of a mount that `dir` lies in.
 ///
 /// # Errors
 /// The directory cannot be used, or contents were not what was written.
@@ -182,6 +166,7 @@ pub fn measure_directory(
     scale: Scale,
     only: &[String],
     seed: u64,
+    counter: Option<fn(&Path) -> Option<Counter>>,
 ) -> Result<Comparison> {
     let groups = groups(only)?;
     let machine = Machine::here();
@@ -193,7 +178,7 @@ pub fn measure_directory(
             // Fresh contents each round, as the store remembers the last.
             let seed = derive(seed, round);
             fs::create_dir(&home).with_context(|| format!("cannot use {}", dir.display()))?;
-            let mut site = Site::directory(&home);
+            let mut site = Site::counted(&home, counter.and_then(|of| of(dir)));
             let done = collected.run(group, 0, "directory", &mut site, &scale, seed);
             fs::remove_dir_all(&home)?;
             done?;
@@ -252,8 +237,9 @@ impl Collected {
             seed,
             samples: Vec::new(),
             skipped: Vec::new(),
+            began: None,
         };
-        let done = (group.run)(&mut bench);
+        let done = bench.begin().and_then(|()| (group.run)(&mut bench));
         let Bench {
             samples, skipped, ..
         } = bench;
@@ -295,6 +281,16 @@ impl Collected {
     }
 }
 
+/// The latencies of all rounds.
+fn merged(samples: &[Sample]) -> Option<Latency> {
+    let mut all = samples
+        .iter()
+        .filter_map(|sample| sample.histogram.as_ref());
+    let mut sum = all.next()?.clone();
+    all.for_each(|more| sum.add(more));
+    Some(sum)
+}
+
 impl Cell {
     fn of(samples: &[Sample]) -> Option<Cell> {
         let values: Vec<f64> = samples.iter().map(|sample| sample.value).collect();
@@ -307,6 +303,8 @@ impl Cell {
             median,
             values,
             latency: nearest.latency,
+            histogram: merged(samples),
+            round_trips: nearest.round_trips.clone(),
         })
     }
 }

@@ -12,9 +12,12 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::site::{Mounted, Site};
+use crate::{
+    round_trips::Counts,
+    site::{Mounted, Site},
+};
 
 /// Who is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
@@ -158,6 +161,37 @@ impl Mounted for FuseMount {
     fn store(&self) -> &Path {
         &self.store
     }
+
+    fn counts(&self) -> Result<Option<Counts>> {
+        if self.contender != Contender::Kiseki {
+            return Ok(None);
+        }
+        let said = self
+            .kiseki()
+            .args(["stats", "--total", "--json"])
+            .arg(&self.point)
+            .output()?;
+        ensure!(
+            said.status.success(),
+            "kiseki stats failed: {}",
+            String::from_utf8_lossy(&said.stderr).trim()
+        );
+        let all: Statistics = serde_json::from_slice(&said.stdout)?;
+        let counts = all.operations.into_iter().map(|op| (op.name, op.count));
+        Ok(Some(counts.collect()))
+    }
+}
+
+/// What `kiseki stats --total --json` says, as far as it matters here.
+#[derive(Deserialize)]
+struct Statistics {
+    operations: Vec<Operation>,
+}
+
+#[derive(Deserialize)]
+struct Operation {
+    name: String,
+    count: u64,
 }
 
 impl Drop for FuseMount {

@@ -8,10 +8,16 @@
 //! what it made durable. A row that cannot be measured honestly in a place is
 //! left out, with the reason.
 
+#[cfg(feature = "charts")]
+pub mod charts;
 pub mod compare;
 pub mod contender;
+pub mod document;
+pub mod goals;
 pub mod growth;
+pub mod machine;
 pub mod payload;
+pub mod round_trips;
 pub mod sample;
 pub mod scale;
 pub mod site;

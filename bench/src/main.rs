@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use kiseki_bench::{Options, compare, contender::Contender, scale::Scale, table};
+use kiseki_bench::{
+    Comparison, Options, charts, compare, contender::Contender, document, goals, scale::Scale,
+    table,
+};
 
 /// Compares kiseki with its peers, each mounted on a fresh store on the same
 /// disk, in turns, and prints medians and ratios.
@@ -42,6 +45,15 @@ struct Arguments {
     /// Also write all figures as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Also write latencies as charts (SVG, PNG) and as CSV
+    #[arg(long, value_name = "DIR")]
+    charts: Option<PathBuf>,
+    /// Also put the tables into this document, such as docs/performance.md
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Operations per second that the group `paced` asks for
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    rate: Option<u64>,
     /// Use only peers that are installed already
     #[arg(long)]
     no_install: bool,
@@ -68,6 +80,7 @@ fn main() -> Result<()> {
         Scale::FULL
     };
     scale.rounds = arguments.rounds.unwrap_or(scale.rounds);
+    scale.rate = arguments.rate.unwrap_or(scale.rate);
     let comparison = compare(&Options {
         contenders: arguments.contenders,
         disk: fs::canonicalize(&arguments.disk)
@@ -83,11 +96,37 @@ fn main() -> Result<()> {
     if let Some(path) = &arguments.json {
         write_json(path, &comparison)?;
     }
+    if let Some(dir) = &arguments.charts {
+        charts::latencies(&comparison, dir)?;
+    }
+    if let Some(file) = &arguments.report {
+        document::replace(file, "comparison", &report(&comparison, arguments.quick))?;
+    }
     print!("{}", table::text(&comparison));
+    if let Some(goals) = goals::text(&comparison) {
+        print!("\n{goals}");
+    }
     Ok(())
 }
 
-fn write_json(path: &Path, comparison: &kiseki_bench::Comparison) -> Result<()> {
+/// The section of a document about this run.
+fn report(comparison: &Comparison, quick: bool) -> String {
+    let goals = goals::text(comparison).map_or(String::new(), |goals| {
+        format!("\n### What the first release must show, and what this run showed\n\n{goals}")
+    });
+    format!(
+        "{}\n\nMedians of {} rounds of the {} sizes. \"plain\" is the directory below all of them. Figures are better when\n\
+         higher; the last columns divide {} by the others.\n\n{}\n### Wins and losses\n\n{}{goals}",
+        comparison.machine.text(),
+        comparison.scale.rounds,
+        if quick { "quick" } else { "full" },
+        comparison.columns.first().map_or("", String::as_str),
+        table::text(comparison),
+        goals::wins_and_losses(comparison),
+    )
+}
+
+fn write_json(path: &Path, comparison: &Comparison) -> Result<()> {
     let text = serde_json::to_string_pretty(comparison)?;
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::round_trips::RoundTrips;
+
 /// What was on disk when the clock stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -104,6 +106,8 @@ impl Row {
             amount,
             seconds,
             latency: latency.map(Latency::percentiles),
+            histogram: latency.cloned(),
+            round_trips: None,
         }
     }
 }
@@ -123,6 +127,12 @@ pub struct Sample {
     /// Of single operations, where that makes sense.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency: Option<Percentiles>,
+    /// All of them, for charts.
+    #[serde(skip)]
+    pub histogram: Option<Latency>,
+    /// What it asked of the process behind the mount.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub round_trips: Option<RoundTrips>,
 }
 
 /// Microseconds.
@@ -136,6 +146,7 @@ pub struct Percentiles {
 }
 
 /// Latencies of single operations, one histogram per thread, merged at the end.
+#[derive(Clone, Debug)]
 pub struct Latency(Histogram<u64>);
 
 impl Default for Latency {
@@ -154,6 +165,23 @@ impl Latency {
         let answer = operation();
         self.0.saturating_record(start.elapsed().as_nanos() as u64);
         answer
+    }
+
+    /// Notes an operation that somebody else timed.
+    pub fn note(&mut self, took: Duration) {
+        self.0.saturating_record(took.as_nanos() as u64);
+    }
+
+    /// The share of operations that took at most so many microseconds: a step
+    /// for each value that occurred.
+    #[must_use]
+    pub fn steps(&self) -> Vec<(f64, f64)> {
+        let (mut below, all) = (0, self.0.len().max(1) as f64);
+        let step = |value: hdrhistogram::iterators::IterationValue<u64>| {
+            below += value.count_since_last_iteration();
+            (value.value_iterated_to() as f64 / 1e3, below as f64 / all)
+        };
+        self.0.iter_recorded().map(step).collect()
     }
 
     /// Takes over what another thread measured.
@@ -198,6 +226,18 @@ mod tests {
         assert!((value(Unit::Megabytes, 4_000_000) - 2.0).abs() < 1e-9);
         assert!((value(Unit::Operations, 10) - 5.0).abs() < 1e-9);
         assert!((value(Unit::Runs, 1) - 30.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn steps_end_with_all() {
+        let mut latency = Latency::default();
+        for micros in [10, 10, 20, 40] {
+            latency.note(Duration::from_micros(micros));
+        }
+        let steps = latency.steps();
+        let shares: Vec<f64> = steps.iter().map(|step| step.1).collect();
+        assert_eq!(shares, [0.5, 0.75, 1.0]);
+        assert!((steps[2].0 - 40.0).abs() < 0.1);
     }
 
     #[test]

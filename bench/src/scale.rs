@@ -19,6 +19,11 @@ pub struct Scale {
     pub repository: u64,
     /// Bytes of the file that is stored already.
     pub stored: u64,
+    /// Operations per second that are asked for where the arrival of work does
+    /// not wait for answers.
+    pub rate: u64,
+    /// Seconds of that.
+    pub paced: u64,
     /// Of the ten desktop workloads, in hundredths of their full size.
     pub desktop: u64,
     /// Rounds of which the median is taken.
@@ -35,6 +40,8 @@ impl Scale {
         tree: 2_300,
         repository: 800,
         stored: 256 << 20,
+        rate: 2_000,
+        paced: 5,
         desktop: 100,
         rounds: 3,
     };
@@ -48,6 +55,8 @@ impl Scale {
         tree: 600,
         repository: 300,
         stored: 64 << 20,
+        rate: 500,
+        paced: 1,
         desktop: 10,
         rounds: 2,
     };

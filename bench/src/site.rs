@@ -8,8 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use rustix::fs::syncfs;
+
+use crate::round_trips::{Counter, Counts, Moment};
 
 /// A mount that can be taken down and brought up again with its contents.
 pub trait Mounted {
@@ -27,12 +29,21 @@ pub trait Mounted {
 
     /// Where its data lies.
     fn store(&self) -> &Path;
+
+    /// What its process answered since it was mounted, where that can be asked.
+    ///
+    /// # Errors
+    /// It does not answer.
+    fn counts(&self) -> Result<Option<Counts>>;
 }
 
 /// Where workloads run.
 pub struct Site {
     dir: PathBuf,
     mounted: Option<Box<dyn Mounted>>,
+    counter: Option<Counter>,
+    /// How often it was mounted anew.
+    life: u64,
 }
 
 impl Site {
@@ -42,6 +53,17 @@ impl Site {
         Site {
             dir: dir.to_owned(),
             mounted: None,
+            counter: None,
+            life: 0,
+        }
+    }
+
+    /// The same on a mount of somebody else, who counts requests.
+    #[must_use]
+    pub fn counted(dir: &Path, counter: Option<Counter>) -> Site {
+        Site {
+            counter,
+            ..Site::directory(dir)
         }
     }
 
@@ -51,7 +73,23 @@ impl Site {
         Site {
             dir: dir.to_owned(),
             mounted: Some(mounted),
+            counter: None,
+            life: 0,
         }
+    }
+
+    /// What the process behind it answered so far, where that can be asked.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn moment(&self) -> Result<Option<Moment>> {
+        let counts = match (&self.mounted, &self.counter) {
+            (Some(mounted), _) => mounted.counts()?,
+            (None, Some(counter)) => Some(counter().map_err(Error::msg)?),
+            (None, None) => None,
+        };
+        let life = self.life;
+        Ok(counts.map(|counts| Moment { life, counts }))
     }
 
     /// The directory.
@@ -96,6 +134,7 @@ impl Site {
         }
         if let Some(mounted) = &mut self.mounted {
             mounted.down()?;
+            self.life += 1;
         }
         drop_caches()?;
         let start = Instant::now();
@@ -115,6 +154,7 @@ impl Site {
             return Ok(false);
         };
         mounted.down()?;
+        self.life += 1;
         read_all(mounted.store())?;
         mounted.up()?;
         Ok(true)

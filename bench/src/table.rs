@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 
-use crate::compare::{Cell, Comparison, Line};
+use crate::{
+    compare::{Cell, Comparison, Line},
+    round_trips::short,
+};
 
 /// The table, the latencies and the notes.
 #[must_use]
@@ -13,6 +16,13 @@ pub fn text(comparison: &Comparison) -> String {
         let _ = write!(
             text,
             "\nLatency of single operations, p50 / p99 / p99.9 in us\n\n{latencies}"
+        );
+    }
+    let round_trips = round_trips(comparison);
+    if round_trips.lines().count() > 2 {
+        let _ = write!(
+            text,
+            "\nRequests that the mount answered, per operation (MiB where the unit is MB/s)\n\n{round_trips}"
         );
     }
     if !comparison.notes.is_empty() {
@@ -75,6 +85,17 @@ fn latencies(comparison: &Comparison) -> String {
         &heading,
         comparison.rows.iter().filter(has).map(row).collect(),
     )
+}
+
+/// Who counts its requests is the first contender or nobody.
+fn round_trips(comparison: &Comparison) -> String {
+    let heading = ["work", "requests", "which"].map(str::to_owned);
+    let row = |line: &Line| {
+        let trips = line.cells.first()?.as_ref()?.round_trips.as_ref()?;
+        let name = line.row.name.to_owned();
+        Some(vec![name, short(trips.per_unit), trips.text()])
+    };
+    align(&heading, comparison.rows.iter().filter_map(row).collect())
 }
 
 fn figure(cell: Option<&Cell>) -> String {

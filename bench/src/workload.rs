@@ -6,6 +6,7 @@
 
 mod desktop;
 mod names;
+mod paced;
 mod random;
 mod stored;
 mod stream;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::{
+    round_trips::{Moment, RoundTrips},
     sample::{Latency, Row, Sample},
     scale::Scale,
     site::Site,
@@ -33,6 +35,8 @@ pub struct Bench<'a> {
     pub samples: Vec<Sample>,
     /// Rows that could not be measured here, with the reason.
     pub skipped: Vec<(&'static str, &'static str)>,
+    /// What had been asked of the mount when the row began.
+    pub began: Option<Moment>,
 }
 
 /// A group of rows.
@@ -50,6 +54,7 @@ pub const GROUPS: &[Group] = &[
     group("stored", stored::run),
     group("names", names::run),
     group("tree", tree::run),
+    group("paced", paced::run),
     group("ide", desktop::ide::run),
     group("working-set", desktop::working_set::run),
     group("tree-walk", desktop::tree_walk::run),
@@ -60,6 +65,20 @@ pub const GROUPS: &[Group] = &[
     group("archive", desktop::archive::run),
     group("backup", desktop::backup::run),
     group("cold-start", desktop::cold_start::run),
+];
+
+/// The rows of the ten desktop workloads.
+pub const DESKTOP: [&str; 10] = [
+    desktop::ide::ROW.name,
+    desktop::working_set::ROW.name,
+    desktop::tree_walk::ROW.name,
+    desktop::concurrent::ROW.name,
+    desktop::database::ROW.name,
+    desktop::media::ROW.name,
+    desktop::photos::ROW.name,
+    desktop::archive::ROW.name,
+    desktop::backup::ROW.name,
+    desktop::cold_start::ROW.name,
 ];
 
 const fn group(name: &'static str, run: fn(&mut Bench<'_>) -> Result<()>) -> Group {
@@ -77,23 +96,47 @@ const NOT_ROOT: &str = "only root may drop the page cache";
 const NOT_MOUNTED: &str = "a directory that is not mounted by this tool cannot be mounted anew";
 
 impl Bench<'_> {
+    /// Begins to count what the next row asks of the mount. A row that follows
+    /// work of its own group that is not measured says so; the first one, those
+    /// behind another row and those behind [`Bench::cold`] need not.
+    pub fn begin(&mut self) -> Result<()> {
+        self.began = self.site.moment()?;
+        Ok(())
+    }
+
     /// Notes `amount` in `elapsed`.
-    pub fn record(&mut self, row: Row, amount: u64, elapsed: Duration) {
-        self.samples.push(row.sample(amount, elapsed, None));
+    pub fn record(&mut self, row: Row, amount: u64, elapsed: Duration) -> Result<()> {
+        self.keep(row.sample(amount, elapsed, None))
     }
 
     /// The same with latencies.
-    pub fn record_with(&mut self, row: Row, amount: u64, elapsed: Duration, latency: &Latency) {
-        self.samples
-            .push(row.sample(amount, elapsed, Some(latency)));
+    pub fn record_with(
+        &mut self,
+        row: Row,
+        amount: u64,
+        elapsed: Duration,
+        latency: &Latency,
+    ) -> Result<()> {
+        self.keep(row.sample(amount, elapsed, Some(latency)))
+    }
+
+    fn keep(&mut self, mut sample: Sample) -> Result<()> {
+        let now = self.site.moment()?;
+        let both = self.began.as_ref().zip(now.as_ref());
+        sample.round_trips = both.and_then(|(began, now)| {
+            RoundTrips::between(began, now, sample.row.unit, sample.amount)
+        });
+        self.began = now;
+        self.samples.push(sample);
+        Ok(())
     }
 
     /// Runs and records `work`, which returns its amount.
     pub fn time(&mut self, row: Row, work: impl FnOnce(&Site) -> Result<u64>) -> Result<()> {
+        self.begin()?;
         let start = Instant::now();
         let amount = work(self.site)?;
-        self.record(row, amount, start.elapsed());
-        Ok(())
+        self.record(row, amount, start.elapsed())
     }
 
     /// Cold caches for `row`, or a note why not.
@@ -102,6 +145,7 @@ impl Bench<'_> {
         if !cold {
             self.skipped.push((row.name, NOT_ROOT));
         }
+        self.begin()?;
         Ok(cold)
     }
 
@@ -111,6 +155,7 @@ impl Bench<'_> {
         if !mounted {
             self.skipped.push((row.name, NOT_MOUNTED));
         }
+        self.begin()?;
         Ok(mounted)
     }
 }

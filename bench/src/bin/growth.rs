@@ -5,8 +5,11 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context, Result};
 use clap::Parser;
 use kiseki_bench::{
+    charts,
     contender::Contender,
+    document,
     growth::{Point, Subject, by_bytes, by_files},
+    machine::Machine,
     table,
 };
 use serde_json::json;
@@ -34,6 +37,12 @@ struct Arguments {
     /// Also write all figures as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Also write charts (SVG, PNG) and CSV
+    #[arg(long, value_name = "DIR")]
+    charts: Option<PathBuf>,
+    /// Also put the tables into this document, such as docs/performance.md
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Directory on the disk to measure
     #[arg(default_value = ".")]
     disk: PathBuf,
@@ -48,10 +57,20 @@ fn main() -> Result<()> {
     };
     let start = || Subject::start(arguments.contender, &disk, &kiseki);
     let bytes: Vec<u64> = arguments.gib.iter().map(|gib| gib << 30).collect();
+    let machine = Machine::here();
+    let mut tables = format!("{}\n\n", machine.text());
     let files = by_files(&mut start()?, &arguments.files, arguments.seed)?;
-    println!("{}", show("files", &files, 1));
+    tables += &show("files", &files, 1);
     let bytes = by_bytes(&mut start()?, &bytes, arguments.seed)?;
-    println!("{}", show("GiB", &bytes, 1 << 30));
+    tables += &format!("\n{}", show("GiB", &bytes, 1 << 30));
+    print!("{tables}");
+    if let Some(dir) = &arguments.charts {
+        charts::growth("files", 1, &files, dir)?;
+        charts::growth("GiB", 1 << 30, &bytes, dir)?;
+    }
+    if let Some(file) = &arguments.report {
+        document::replace(file, "growth", &tables)?;
+    }
     if let Some(path) = &arguments.json {
         let all = json!({ "files": files, "bytes": bytes });
         fs::write(path, serde_json::to_string_pretty(&all)?)

@@ -64,12 +64,13 @@ pub fn run(bench: &mut Bench<'_>) -> Result<()> {
     ] {
         verify(dir, seed, count)?;
     }
+    bench.begin()?;
     let mut latency = Latency::default();
     let start = Instant::now();
     for path in &paths {
         latency.time(|| fs::remove_file(path))?;
     }
-    bench.record_with(UNLINK, count, start.elapsed(), &latency);
+    bench.record_with(UNLINK, count, start.elapsed(), &latency)?;
     ensure!(list(&dir)? == 0, "removed files are still listed");
     Ok(())
 }
@@ -94,6 +95,7 @@ fn create(
     fs::create_dir(dir)?;
     let all: Vec<_> = (0..count).map(|n| (name(n), contents(seed, n))).collect();
     let sync = row.durability == FsyncPerFile;
+    bench.begin()?;
     let start = Instant::now();
     let mut latency = Latency::default();
     thread::scope(|scope| -> Result<()> {
@@ -107,7 +109,7 @@ fn create(
         Ok(())
     })?;
     let elapsed: Duration = start.elapsed();
-    bench.record_with(row, count, elapsed, &latency);
+    bench.record_with(row, count, elapsed, &latency)?;
     Ok(())
 }
 

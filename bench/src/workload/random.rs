@@ -38,12 +38,13 @@ pub fn run(bench: &mut Bench<'_>) -> Result<()> {
     for (row, jobs, count) in [(READ, 1, count), (READ_16, JOBS, count * 2)] {
         if bench.cold(row)? {
             let (elapsed, latency) = read(&path, seed, len, jobs, count / jobs)?;
-            bench.record_with(row, count / jobs * jobs, elapsed, &latency);
+            bench.record_with(row, count / jobs * jobs, elapsed, &latency)?;
         }
     }
+    bench.begin()?;
     let mut versions = vec![0; (len / PAGE as u64) as usize];
     let (elapsed, latency) = write(&path, seed, count / 4, &mut versions)?;
-    bench.record_with(WRITE, count / 4, elapsed, &latency);
+    bench.record_with(WRITE, count / 4, elapsed, &latency)?;
     bench.site.cold()?;
     verify(&path, seed, &versions)
 }

@@ -17,14 +17,14 @@ pub fn run(bench: &mut Bench<'_>) -> Result<()> {
     let path = |name| bench.site.path(name);
     let (first, again, copy) = (path("first"), path("again"), path("copy"));
     let elapsed = stream::write(&first, seed, len)?;
-    bench.record(FIRST, len, elapsed);
+    bench.record(FIRST, len, elapsed)?;
     let elapsed = stream::write(&again, seed, len)?;
-    bench.record(AGAIN, len, elapsed);
+    bench.record(AGAIN, len, elapsed)?;
     // `fs::copy` uses copy_file_range, as cp does.
     let start = Instant::now();
     fs::copy(&first, &copy)?;
     fs::File::open(&copy)?.sync_all()?;
-    bench.record(COPY, len, start.elapsed());
+    bench.record(COPY, len, start.elapsed())?;
     bench.site.cold()?;
     for path in [&first, &again, &copy] {
         stream::verify(path, seed, len)?;

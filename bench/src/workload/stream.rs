@@ -36,16 +36,17 @@ pub fn run(bench: &mut Bench<'_>) -> Result<()> {
     let (seed, len) = (bench.seed, bench.scale.file);
     let path = bench.site.path("stream");
     let elapsed = write(&path, seed, len)?;
-    bench.record(WRITE, len, elapsed);
+    bench.record(WRITE, len, elapsed)?;
     if bench.cold(COLD)? {
-        bench.record(COLD, len, read(&path, seed, len)?);
+        bench.record(COLD, len, read(&path, seed, len)?)?;
     }
     if bench.remount(REMOUNTED)? {
-        bench.record(REMOUNTED, len, read(&path, seed, len)?);
+        bench.record(REMOUNTED, len, read(&path, seed, len)?)?;
     }
     // The first pass fills the cache where none of the rows above did.
     read(&path, seed, len)?;
-    bench.record(WARM, len, read(&path, seed, len)?);
+    bench.begin()?;
+    bench.record(WARM, len, read(&path, seed, len)?)?;
     bench.site.cold()?;
     verify(&path, seed, len)
 }

@@ -12,7 +12,7 @@ use crate::{
     workload::Bench,
 };
 
-const ROW: Row = Row::new("archive: tar.gz of 1,250 files", Runs, SyncAtEnd);
+pub const ROW: Row = Row::new("archive: tar.gz of 1,250 files", Runs, SyncAtEnd);
 
 const FILES: u64 = 1_250;
 
@@ -47,6 +47,6 @@ pub fn run(bench: &mut Bench<'_>) -> Result<()> {
         let name = file.path.file_name().unwrap_or_default();
         file.verify(&restored.join(name))?;
     }
-    bench.record(ROW, 1, clock.0);
+    bench.record(ROW, 1, clock.0)?;
     Ok(())
 }

@@ -14,7 +14,7 @@ use crate::{
     workload::Bench,
 };
 
-const ROW: Row = Row::new("backup and sync", Runs, FsyncPerFile);
+pub const ROW: Row = Row::new("backup and sync", Runs, FsyncPerFile);
 
 const FILES: u64 = 1_025;
 /// One file of so many changes.
@@ -63,6 +63,6 @@ pub fn run(bench: &mut Bench<'_>) -> Result<()> {
     for file in &originals {
         file.verify(&file.path)?;
     }
-    bench.record(ROW, 1, clock.0);
+    bench.record(ROW, 1, clock.0)?;
     Ok(())
 }

@@ -19,7 +19,7 @@ use crate::{
     workload::Bench,
 };
 
-const ROW: Row = Row::new("concurrent access, 4 programs", Operations, FsyncPerWrite);
+pub const ROW: Row = Row::new("concurrent access, 4 programs", Operations, FsyncPerWrite);
 
 const FILES: u64 = 30;
 
@@ -43,6 +43,7 @@ pub fn run(bench: &mut Bench<'_>) -> Result<()> {
     for n in 0..FILES {
         save(&project.source(n), &project.contents(n, 0))?;
     }
+    bench.begin()?;
     let length = Duration::from_secs(30 * bench.scale.desktop / 100);
     let start = Instant::now();
     let operations = thread::scope(|scope| {
@@ -59,7 +60,7 @@ pub fn run(bench: &mut Bench<'_>) -> Result<()> {
             anyhow::Ok(sum + done)
         })
     })?;
-    bench.record(ROW, operations, start.elapsed());
+    bench.record(ROW, operations, start.elapsed())?;
     Ok(())
 }
 

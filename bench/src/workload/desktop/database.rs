@@ -15,7 +15,7 @@ use crate::{
     workload::Bench,
 };
 
-const ROW: Row = Row::new("database: SQLite, WAL", Runs, FsyncPerWrite);
+pub const ROW: Row = Row::new("database: SQLite, WAL", Runs, FsyncPerWrite);
 
 const ROWS: u64 = 60_000;
 const ROWS_PER_COMMIT: u64 = 100;
@@ -47,7 +47,7 @@ pub fn run(bench: &mut Bench<'_>) -> Result<()> {
         said.ends_with(&format!("{rows}\nok\n")),
         "sqlite3 found something else than it stored: {said}"
     );
-    bench.record(ROW, 1, clock.0);
+    bench.record(ROW, 1, clock.0)?;
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use crate::{
     workload::Bench,
 };
 
-const ROW: Row = Row::new("IDE", Runs, FsyncPerWrite);
+pub const ROW: Row = Row::new("IDE", Runs, FsyncPerWrite);
 
 const FILES: u64 = 50;
 const HOT: usize = 5;
@@ -75,6 +75,6 @@ pub fn run(bench: &mut Bench<'_>) -> Result<()> {
         }
         Ok(())
     })?;
-    bench.record(ROW, 1, clock.0);
+    bench.record(ROW, 1, clock.0)?;
     read_all(&outputs)
 }

@@ -15,7 +15,7 @@ use crate::{
     workload::Bench,
 };
 
-const ROW: Row = Row::new("photo library", Runs, FsyncPerWrite);
+pub const ROW: Row = Row::new("photo library", Runs, FsyncPerWrite);
 
 const PHOTOS: u64 = 80;
 const HEAD: usize = 64 << 10;
@@ -52,7 +52,7 @@ pub fn run(bench: &mut Bench<'_>) -> Result<()> {
         }
         Ok(())
     })?;
-    bench.record(ROW, 1, clock.0);
+    bench.record(ROW, 1, clock.0)?;
     for photo in chosen() {
         let mut wanted = photo.contents();
         wanted[HEAD / 2..][..TAG].copy_from_slice(&tag);

@@ -13,7 +13,7 @@ use crate::{
     workload::Bench,
 };
 
-const ROW: Row = Row::new("tree: 4 walks with stat", Operations, Reads);
+pub const ROW: Row = Row::new("tree: 4 walks with stat", Operations, Reads);
 
 const LEVELS: u32 = 5;
 const FAN_OUT: u64 = 6;

@@ -11,7 +11,7 @@ use crate::{
     workload::Bench,
 };
 
-const ROW: Row = Row::new("working set", Operations, FsyncPerWrite);
+pub const ROW: Row = Row::new("working set", Operations, FsyncPerWrite);
 
 const DIRS: u64 = 10;
 const FILES: u64 = 1_000;
@@ -20,6 +20,7 @@ const FILES: u64 = 1_000;
 pub fn run(bench: &mut Bench<'_>) -> Result<()> {
     let mut random = Random::new(derive(bench.seed, 12));
     let mut files = prepare(bench, &mut random)?;
+    bench.begin()?;
     let operations = 500 * bench.scale.desktop / 100;
     let mut latency = Latency::default();
     let start = Instant::now();
@@ -27,7 +28,7 @@ pub fn run(bench: &mut Bench<'_>) -> Result<()> {
         let (path, contents) = &mut files[choose(&mut random)];
         latency.time(|| operate(&mut random, path, contents))?;
     }
-    bench.record_with(ROW, operations, start.elapsed(), &latency);
+    bench.record_with(ROW, operations, start.elapsed(), &latency)?;
     for (path, contents) in &files {
         ensure!(fs::read(path)? == *contents, "a change was lost");
     }
