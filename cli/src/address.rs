@@ -5,10 +5,21 @@ use std::{
     str::FromStr,
 };
 
+use serde::Deserialize;
+
 /// An address as people write it: without a host, it is the one that only
 /// this machine reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Listen(pub SocketAddr);
+
+impl TryFrom<String> for Listen {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Listen, String> {
+        text.parse()
+    }
+}
 
 impl FromStr for Listen {
     type Err = String;

@@ -12,6 +12,7 @@ use kiseki_fs::nfs::export::Rule;
 use serde::Deserialize;
 
 use crate::{
+    address::Listen,
     failure::{Failure, Result},
     mount_options::{Atime, Policy},
     places::Places,
@@ -45,6 +46,8 @@ pub struct Config {
     /// What clients of NFS see.
     #[serde(default)]
     pub export: Vec<Rule>,
+    /// Where to tell Prometheus.
+    pub metrics: Option<Listen>,
 }
 
 impl Config {
@@ -122,6 +125,7 @@ impl Config {
                 true => self.export,
                 false => over.export,
             },
+            metrics: over.metrics.or(self.metrics),
         }
     }
 }
@@ -141,6 +145,7 @@ mod tests {
         let config = parse(
             "store = '/s'\nvolume = 'v'\nkey_file = '/k'\npassphrase_file = '/p'\nmemory = '2G'\n\
              policy = 'cdc'\nsync_delay = '5s'\nallow_other = true\nread_only = false\natime = 'never'\n\
+             metrics = ':9464'\n\
              [[export]]\npath = '/p'\nclients = '10.0.0.0/8'\nread_only = true\nsquash = 'all'\n",
         )
         .unwrap();
@@ -150,6 +155,7 @@ mod tests {
         assert_eq!(config.allow_other, Some(true));
         let rules = config.export_rules().unwrap();
         assert!(rules[0].read_only && rules[0].path == "/p");
+        assert_eq!(config.metrics, Some("127.0.0.1:9464".parse().unwrap()));
     }
 
     #[test]

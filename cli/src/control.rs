@@ -26,6 +26,7 @@ pub use server::{Handler, serve};
 use crate::{
     exports::{ExportAnswer, ExportRequest},
     failure::{Code, Failure},
+    profile::{ProfileAnswer, ProfileRequest},
     report::{Collection, Statistics, Status},
     s3_keys::{KeyAnswer, KeyRequest},
 };
@@ -58,6 +59,8 @@ pub enum Request {
     Gc,
     /// Let the program at this path go on with the mount.
     Upgrade(PathBuf),
+    /// Sample where time is spent.
+    Profile(ProfileRequest),
     /// Make, list or delete keys of S3.
     S3Key(KeyRequest),
     /// List, add or remove exports of NFS.
@@ -82,6 +85,8 @@ pub enum Line {
     Leaving,
     /// Answer to `Gc`.
     Collected(Collection),
+    /// Answer to `Profile`.
+    Profile(ProfileAnswer),
     /// Answer to `S3Key`.
     S3Key(KeyAnswer),
     /// Answer to `Export`.

@@ -5,8 +5,10 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use kiseki_core::engine::Volume;
 use kiseki_fs::{
+    metrics::{self, Metrics},
     nfs::{self, export::Rule},
     s3::{Server, ServerError, ServerOptions},
+    stats::Counted,
 };
 use nix::sys::{
     resource::{Resource, getrlimit, setrlimit},
@@ -21,6 +23,7 @@ use crate::{
     exports,
     failure::{Attempt, Failure, Result},
     plan::Plan,
+    profile,
     report::Status,
     s3_keys,
     secrets::{self, Secret},
@@ -75,6 +78,12 @@ impl From<nfs::ServerError> for Failure {
     }
 }
 
+impl From<metrics::MetricsError> for Failure {
+    fn from(error: metrics::MetricsError) -> Failure {
+        Failure::new(error.to_string()).remedy("give --metrics another port")
+    }
+}
+
 /// Serves until it is told to end; everything is durable then, and the store
 /// is free.
 ///
@@ -121,6 +130,7 @@ async fn run(session: &Session, plan: Arc<Plan>, fronts: Fronts) -> Result<()> {
         mount: served.mount.clone(),
         s3: served.s3.as_ref().map(Server::url),
         nfs: served.nfs.clone(),
+        metrics: served.metrics.as_ref().map(metrics::Server::url),
         plan: plan.clone(),
         format_version: session.format_version(),
     });
@@ -156,6 +166,7 @@ struct Served {
     mount: Option<Arc<FrontEnd>>,
     s3: Option<Server>,
     nfs: Option<Arc<nfs::Server>>,
+    metrics: Option<metrics::Server>,
 }
 
 impl Served {
@@ -164,6 +175,7 @@ impl Served {
             mount: None,
             s3: None,
             nfs: None,
+            metrics: None,
         };
         match served.add(volume, plan, fronts).await {
             Ok(()) => Ok(served),
@@ -199,7 +211,26 @@ impl Served {
             tracing::info!(at = %server.address(), "NFS answers");
             self.nfs = Some(Arc::new(server));
         }
+        if let Some(address) = plan.metrics {
+            let server = metrics::Server::start(address, self.metrics_of(volume)).await?;
+            self.metrics = Some(server);
+        }
         Ok(())
+    }
+
+    /// Figures of the volume and of all front ends.
+    fn metrics_of(&self, volume: &Volume) -> Metrics {
+        let mut metrics = Metrics::of(volume.clone());
+        self.counted().for_each(|front| metrics.add(front));
+        metrics
+    }
+
+    /// What is counted: a line for each front end.
+    fn counted(&self) -> impl Iterator<Item = Arc<dyn Counted>> {
+        let mount = self.mount.as_ref().map(|mount| mount.statistics());
+        let s3 = self.s3.as_ref().map(Server::statistics);
+        let nfs = self.nfs.as_ref().map(|nfs| nfs.statistics());
+        [mount, s3, nfs].into_iter().flatten()
     }
 
     /// Waits until somebody unmounts; forever without a mount.
@@ -233,6 +264,7 @@ struct Answers {
     mount: Option<Arc<FrontEnd>>,
     s3: Option<String>,
     nfs: Option<Arc<nfs::Server>>,
+    metrics: Option<String>,
     plan: Arc<Plan>,
     format_version: u32,
 }
@@ -253,7 +285,8 @@ impl Answers {
             }),
             Request::Status => Line::Status(Box::new(self.status().await?)),
             Request::Stats => {
-                let stats = self.mount.as_deref().map(session::statistics);
+                let counted = self.mount.as_ref().map(|mount| mount.statistics());
+                let stats = counted.map(|counted| session::statistics(&*counted));
                 Line::Stats(Box::new(stats.unwrap_or_default()))
             }
             Request::Sync => {
@@ -265,6 +298,7 @@ impl Answers {
                 return Err(Failure::new("a server is not upgraded while it runs")
                     .remedy("end it and start the new version"));
             }
+            Request::Profile(request) => Line::Profile(profile::serve(request).await?),
             Request::S3Key(request) => Line::S3Key(s3_keys::answer(&self.volume, request).await?),
             Request::Export(request) => {
                 let answer = exports::answer(&self.volume, request).await?;
@@ -283,6 +317,7 @@ impl Answers {
         status.mounted = status.mountpoint.is_some();
         status.s3.clone_from(&self.s3);
         status.nfs = self.nfs.as_ref().map(|server| server.address());
+        status.metrics.clone_from(&self.metrics);
         status.pid = Some(std::process::id());
         status.format_version = self.format_version;
         Ok(status)

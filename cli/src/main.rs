@@ -20,6 +20,7 @@ mod mount_options;
 mod mounts;
 mod places;
 mod plan;
+mod profile;
 mod progress;
 mod quantity;
 mod quiet_terminal;

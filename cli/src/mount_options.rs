@@ -6,7 +6,10 @@ use clap::ValueEnum;
 use kiseki_fs::fuse;
 use serde::{Deserialize, Serialize};
 
-use crate::quantity::{Size, Span};
+use crate::{
+    address::Listen,
+    quantity::{Size, Span},
+};
 
 /// How files are cut into chunks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -58,6 +61,8 @@ pub struct MountOptions {
     pub read_only: Option<bool>,
     /// `noatime`, `relatime`, `strictatime`
     pub atime: Option<Atime>,
+    /// `metrics=ADDR`
+    pub metrics: Option<Listen>,
     /// What the kernel or the FUSE front end is to be told.
     pub fuse: Vec<String>,
 }
@@ -94,6 +99,7 @@ impl MountOptions {
             "memory" => self.memory = Some(needed()?.parse()?),
             "policy" => self.policy = Some(Policy::from_str(needed()?, true)?),
             "sync_delay" => self.sync_delay = Some(needed()?.parse()?),
+            "metrics" => self.metrics = Some(needed()?.parse()?),
             _ => self.set_flag(option)?,
         }
         Ok(())

@@ -62,6 +62,17 @@ pub fn at(path: &Path) -> Result<Mount> {
         })
 }
 
+/// The mount of kiseki that `dir` lies below, if there is one; another
+/// filesystem may be mounted in between.
+///
+/// # Errors
+/// `/proc` is not there.
+pub fn around(dir: &Path) -> Result<Option<Mount>> {
+    Ok(all()?
+        .into_iter()
+        .rfind(|mount| dir.starts_with(&mount.point)))
+}
+
 /// The mount of this store, if there is one.
 ///
 /// # Errors

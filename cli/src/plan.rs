@@ -2,6 +2,7 @@
 //! defaults are merged.
 
 use std::{
+    net::SocketAddr,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -39,6 +40,9 @@ pub struct Plan {
     pub allow_other: bool,
     /// Options for the kernel, in the words of `-o`.
     pub fuse: Vec<String>,
+    /// Where to tell Prometheus.
+    #[serde(default)]
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Volume of a new store, and the one mounted when none is named.
@@ -135,6 +139,7 @@ impl Plan {
             read_only: false,
             allow_other: true,
             fuse: vec!["noexec".into()],
+            metrics: None,
         }
     }
 }

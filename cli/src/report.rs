@@ -32,6 +32,9 @@ pub struct Status {
     /// Where NFS answers.
     #[serde(default)]
     pub nfs: Option<SocketAddr>,
+    /// Where Prometheus is answered.
+    #[serde(default)]
+    pub metrics: Option<String>,
     /// Process that serves it.
     pub pid: Option<u32>,
     /// Sum of the sizes of all files, in bytes.
@@ -165,6 +168,7 @@ impl Status {
         ];
         rows.extend(self.s3.clone().map(|url| ("S3", url)));
         rows.extend(self.nfs.map(|address| ("NFS", address.to_string())));
+        rows.extend(self.metrics.clone().map(|url| ("metrics", url)));
         let mut number = |label, value: Option<u64>| {
             rows.extend(value.map(|value| (label, value.to_string())));
         };
@@ -188,6 +192,29 @@ impl Status {
         rows.push(("format version", self.format_version.to_string()));
         rows.extend(self.needs.clone().map(|needs| ("not shown", needs)));
         table(&rows)
+    }
+}
+
+impl Statistics {
+    /// As people read it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = format!(
+            "read {}, written {}\n{:<16} {:>12} {:>10} {:>10}\n",
+            Size(self.read_bytes),
+            Size(self.written_bytes),
+            "operation",
+            "answered",
+            "p50 us",
+            "p99 us"
+        );
+        for operation in &self.operations {
+            text += &format!(
+                "{:<16} {:>12} {:>10.1} {:>10.1}\n",
+                operation.name, operation.count, operation.p50_us, operation.p99_us
+            );
+        }
+        text
     }
 }
 

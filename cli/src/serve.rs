@@ -12,6 +12,7 @@ use std::{
 };
 
 use kiseki_core::engine::Volume;
+use kiseki_fs::metrics::{self, Metrics};
 use nix::sys::stat::{Mode, umask};
 use tokio::sync::mpsc;
 
@@ -22,6 +23,7 @@ use crate::{
     failure::{Attempt, Failure, Result},
     link::{Link, Word},
     plan::Plan,
+    profile,
     report::{Collection, Status},
     s3_keys,
     secrets::Secret,
@@ -104,6 +106,14 @@ async fn run(
             return Err(failure);
         }
     };
+    let metrics = match tell_metrics(&volume, &front, &plan, takes_over).await {
+        Ok(metrics) => metrics,
+        Err(failure) => {
+            session::unmount(front).await?;
+            volume.close().await?;
+            return Err(failure);
+        }
+    };
     unblock()?;
     if let Some(device) = front.heirloom().filter(|_| is_kept && !takes_over) {
         say(link, &Word::Mounted, &[device.as_fd()]);
@@ -120,6 +130,7 @@ async fn run(
             0
         },
         format_version: session.format_version(),
+        metrics,
     });
     let daemon = handler.daemon();
     let listener = control::serve(&plan.store, handler)
@@ -160,6 +171,25 @@ async fn run(
     closed.and(ended)
 }
 
+/// Starts the listener for Prometheus, where there is to be one. A mount that
+/// is taken over goes on without.
+async fn tell_metrics(
+    volume: &Volume,
+    front: &FrontEnd,
+    plan: &Plan,
+    takes_over: bool,
+) -> Result<Option<metrics::Server>> {
+    let Some(address) = plan.metrics else {
+        return Ok(None);
+    };
+    let mut metrics = Metrics::of(volume.clone());
+    metrics.add(front.statistics());
+    Ok(Some(match takes_over {
+        true => metrics::Server::follow(address, metrics).await,
+        false => metrics::Server::start(address, metrics).await?,
+    }))
+}
+
 /// Tells the supervisor. When that is gone, the mount goes on without.
 fn say(link: &Link, word: &Word, descriptors: &[BorrowedFd<'_>]) {
     if let Err(error) = link.say(word, descriptors) {
@@ -177,6 +207,7 @@ struct Answers {
     /// Layout of the journal; 0 when the mount ends with this process.
     layout: u32,
     format_version: u32,
+    metrics: Option<metrics::Server>,
 }
 
 impl Answers {
@@ -194,7 +225,10 @@ impl Answers {
         Ok(match request {
             Request::Ping => Line::Pong(self.daemon()),
             Request::Status => Line::Status(Box::new(self.status().await?)),
-            Request::Stats => Line::Stats(Box::new(session::statistics(&self.front))),
+            Request::Stats => {
+                let counted = self.front.statistics();
+                Line::Stats(Box::new(session::statistics(&*counted)))
+            }
             Request::Sync => {
                 self.volume.sync().await?;
                 Line::Synced
@@ -210,6 +244,7 @@ impl Answers {
                 });
                 Line::Leaving
             }
+            Request::Profile(request) => Line::Profile(profile::serve(request).await?),
             Request::S3Key(request) => Line::S3Key(s3_keys::answer(&self.volume, request).await?),
             Request::Export(request) => Line::Export(exports::answer(&self.volume, request).await?),
         })
@@ -222,6 +257,7 @@ impl Answers {
         status.mountpoint = Some(PathBuf::clone(&self.plan.mountpoint));
         status.pid = Some(std::process::id());
         status.format_version = self.format_version;
+        status.metrics = self.metrics.as_ref().map(metrics::Server::url);
         Ok(status)
     }
 }

@@ -6,6 +6,7 @@
 // The command is a program and not a library; these are its parts that read.
 #[path = "../../cli/src"]
 mod command {
+    pub mod address;
     pub mod config;
     pub mod control;
     pub mod exports;
@@ -13,6 +14,7 @@ mod command {
     pub mod mount_options;
     pub mod mounts;
     pub mod places;
+    pub mod profile;
     pub mod quantity;
     pub mod report;
     pub mod s3_keys;

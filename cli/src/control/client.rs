@@ -14,6 +14,7 @@ use super::{Ask, Daemon, LONGEST_LINE, Line, Request, short_path};
 use crate::{
     exports::{ExportAnswer, ExportRequest},
     failure::{Code, Failure, Result},
+    profile::{ProfileAnswer, ProfileRequest},
     report::{Collection, Statistics, Status},
     s3_keys::{KeyAnswer, KeyRequest},
 };
@@ -123,6 +124,17 @@ impl<'a> Connection<'a> {
         }
     }
 
+    /// Has the daemon sample where it spends its time.
+    ///
+    /// # Errors
+    /// The daemon answered with one, or went away.
+    pub fn profile(&self, request: ProfileRequest) -> Result<ProfileAnswer> {
+        match self.ask(Request::Profile(request), &mut |_, _| {})? {
+            Line::Profile(answer) => Ok(answer),
+            _ => Err(self.misunderstood()),
+        }
+    }
+
     /// Makes, lists or deletes keys of S3.
     ///
     /// # Errors
@@ -170,6 +182,7 @@ impl<'a> Connection<'a> {
             | Request::Sync
             | Request::Gc
             | Request::Upgrade(_)
+            | Request::Profile(_)
             | Request::S3Key(_)
             | Request::Export(_) => None,
         };

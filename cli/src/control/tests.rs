@@ -34,6 +34,7 @@ impl Handler for Fake {
             Request::Status
             | Request::Stats
             | Request::Upgrade(_)
+            | Request::Profile(_)
             | Request::S3Key(_)
             | Request::Export(_) => Line::Synced,
         }

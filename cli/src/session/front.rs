@@ -3,7 +3,10 @@
 use std::{os::fd::OwnedFd, sync::Arc};
 
 use kiseki_core::engine::Volume;
-use kiseki_fs::fuse::{FuseMount, MountError, MountOptions};
+use kiseki_fs::{
+    fuse::{FuseMount, MountError, MountOptions},
+    stats::Counted,
+};
 use tokio::{runtime::Handle, task::spawn_blocking};
 
 use crate::{
@@ -93,17 +96,17 @@ pub async fn unmount(front: Arc<FrontEnd>) -> Result<()> {
     Ok(())
 }
 
-/// Counters since the mount began.
+/// Counters of a front end since it began.
 #[must_use]
-pub fn statistics(front: &FrontEnd) -> Statistics {
+pub fn statistics(front: &dyn Counted) -> Statistics {
     let micros = |time: std::time::Duration| time.as_secs_f64() * 1e6;
-    let stats = front.stats();
+    let stats = front.snapshot();
     let bytes = |name| {
-        let of_name = stats.iter().filter(|stats| stats.op.name() == name);
+        let of_name = stats.iter().filter(|stats| stats.name == name);
         of_name.map(|stats| stats.bytes).sum()
     };
     let operations = stats.iter().map(|stats| Operation {
-        name: stats.op.name().to_owned(),
+        name: stats.name.to_owned(),
         count: stats.count,
         p50_us: micros(stats.p50),
         p99_us: micros(stats.p99),

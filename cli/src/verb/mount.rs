@@ -8,6 +8,7 @@ use std::{
 use clap::Args;
 
 use crate::{
+    address::Listen,
     args::{Context, KeyArgs, StoreArg},
     creation, daemon,
     detach::detach_dead,
@@ -32,7 +33,7 @@ pub struct Mount {
     key: KeyArgs,
     /// Mount options, separated by commas: ro, allow_other, noatime, store=,
     /// volume=, key_file=, passphrase_file=, memory=, policy=, sync_delay=,
-    /// and those of FUSE
+    /// metrics=, and those of FUSE
     #[arg(short = 'o', value_name = "OPTS")]
     options: Vec<String>,
     /// Stay in front and log to stderr
@@ -54,6 +55,9 @@ pub struct Mount {
     /// Take no writes
     #[arg(long)]
     read_only: bool,
+    /// Answer Prometheus here: PORT for this machine alone, or HOST:PORT
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<Listen>,
     /// Directory to mount on
     mountpoint: PathBuf,
 }
@@ -146,6 +150,11 @@ impl Mount {
                 .or(config.allow_other)
                 .unwrap_or(false),
             fuse: options.fuse.clone(),
+            metrics: self
+                .metrics
+                .or(options.metrics)
+                .or(config.metrics)
+                .map(|Listen(address)| address),
         })
     }
 }

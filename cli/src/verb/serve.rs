@@ -53,6 +53,9 @@ pub struct Serve {
     /// [default: 5s]
     #[arg(long, value_name = "TIME")]
     sync_delay: Option<Span>,
+    /// Answer Prometheus here: PORT for this machine alone, or HOST:PORT
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<Listen>,
     /// Let other users into the mount
     #[arg(long, requires = "mount")]
     allow_other: bool,
@@ -113,6 +116,10 @@ impl Serve {
             read_only: false,
             allow_other: self.allow_other || config.allow_other.unwrap_or(false),
             fuse: Vec::new(),
+            metrics: self
+                .metrics
+                .or(config.metrics)
+                .map(|Listen(address)| address),
             store,
         })
     }

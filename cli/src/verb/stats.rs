@@ -25,6 +25,9 @@ pub struct Stats {
     /// Lines to show [default: until Ctrl-C]
     #[arg(short = 'n', long, value_name = "N")]
     count: Option<u64>,
+    /// Everything since the mount began, once
+    #[arg(long, conflicts_with = "count")]
+    total: bool,
     /// The mount point
     mountpoint: PathBuf,
 }
@@ -67,6 +70,9 @@ impl Stats {
                 .why("its process ended or was killed")
                 .remedy("run `kiseki umount --lazy` on it and mount again")
         })?;
+        if self.total {
+            return self.show_total(&connection.stats()?);
+        }
         let mut before = (Instant::now(), connection.stats()?);
         let mut shown = 0;
         while self.count.is_none_or(|count| shown < count) {
@@ -81,6 +87,17 @@ impl Stats {
             }
             before = now;
             shown += 1;
+        }
+        Ok(Code::Good)
+    }
+}
+
+impl Stats {
+    fn show_total(&self, all: &Statistics) -> Result<Code> {
+        if self.json {
+            print_json(all)?;
+        } else {
+            print(&all.text())?;
         }
         Ok(Code::Good)
     }
