@@ -19,6 +19,8 @@ def client(**more):
     config = Config(
         s3={"addressing_style": "path"}, retries={"max_attempts": 1}, max_pool_connections=32
     )
+    # Older versions do not look for it themselves.
+    more.setdefault("endpoint_url", os.environ.get("AWS_ENDPOINT_URL"))
     return boto3.client("s3", config=config, verify=os.environ.get("CA", True), **more)
 
 
@@ -351,6 +353,12 @@ def put_survived(ledger):
 def empty(bucket):
     keys = s3.list_objects_v2(Bucket=bucket)["KeyCount"]
     expect(keys, 0)
+
+
+def put_and_get(length):
+    body = os.urandom(int(length))
+    s3.put_object(Bucket="bucket", Key="key", Body=body)
+    expect(read("key"), body)
 
 
 globals()[sys.argv[1]](*sys.argv[2:])

@@ -1,6 +1,7 @@
 //! A kiseki mount with a store and a key of its own.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -317,6 +318,21 @@ impl Mount {
         status[field]
             .as_u64()
             .with_context(|| format!("no number {field} in {status}"))
+    }
+
+    /// How many operations of each kind the mount answered since it began.
+    pub fn operations(&self) -> Result<BTreeMap<String, u64>> {
+        let text = self
+            .kiseki(&["stats", "--total", "--json", text(&self.point)])?
+            .ok()
+            .context("kiseki stats")?;
+        let all: Value = serde_json::from_str(&text)?;
+        let kinds = all["operations"].as_array().context("no operations")?;
+        let kind = |kind: &Value| {
+            let name = kind["name"].as_str().context("no name")?;
+            Ok((name.to_owned(), kind["count"].as_u64().context("no count")?))
+        };
+        kinds.iter().map(kind).collect()
     }
 
     /// Collects garbage through the mount.
