@@ -13,9 +13,12 @@ use plotters::{
     style::{FontStyle, register_font},
 };
 
-use crate::{compare::Comparison, growth::Point};
+use crate::{compare::Comparison, growth::Point, round_trips::short, table::number};
 
 const SIZE: (u32, u32) = (900, 520);
+
+/// Points of a line that are shown as such.
+const DOTS: usize = 20;
 
 const COLOURS: [RGBColor; 6] = [
     RGBColor(0x00, 0x5f, 0xb8),
@@ -31,8 +34,8 @@ struct Chart<'a> {
     title: &'a str,
     x: &'a str,
     y: &'a str,
-    /// Both axes are logarithmic, or only the first.
-    log_y: bool,
+    /// Where the second axis ends, which begins at 0; the first is logarithmic.
+    top: f64,
     lines: Vec<(String, Vec<(f64, f64)>)>,
 }
 
@@ -57,7 +60,7 @@ pub fn latencies(comparison: &Comparison, dir: &Path) -> Result<()> {
             title: line.row.name,
             x: "microseconds",
             y: "share of operations",
-            log_y: false,
+            top: 1.0,
             lines,
         };
         chart.write(dir, &format!("latency-{}", file_name(line.row.name)))?;
@@ -73,11 +76,12 @@ pub fn growth(what: &str, unit: u64, points: &[Point], dir: &Path) -> Result<()>
     let names = points.first().map(|point| point.figures.clone());
     for (index, (name, _)) in names.into_iter().flatten().enumerate() {
         let at = |point: &Point| (point.size as f64 / unit as f64, point.figures[index].1);
+        let most = points.iter().map(|point| at(point).1).fold(0.0, f64::max);
         let chart = Chart {
             title: name,
             x: what,
             y: name,
-            log_y: true,
+            top: (most * 1.2).max(1.0),
             lines: vec![(name.to_owned(), points.iter().map(at).collect())],
         };
         chart.write(
@@ -132,53 +136,32 @@ impl Chart<'_> {
         area: &DrawingArea<B, Shift>,
     ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
         area.fill(&WHITE)?;
-        let (x, y) = (self.bounds(|point| point.0), self.bounds(|point| point.1));
-        let mut builder = ChartBuilder::on(area);
-        builder
+        let mut chart = ChartBuilder::on(area)
             .caption(self.title, ("sans-serif", 20))
             .margin(12)
             .x_label_area_size(44)
-            .y_label_area_size(70);
-        // Two types of axes are two types of charts.
-        if self.log_y {
-            let mut chart = builder.build_cartesian_2d(x.log_scale(), y.log_scale())?;
-            chart
-                .configure_mesh()
-                .x_desc(self.x)
-                .y_desc(self.y)
-                .light_line_style(TRANSPARENT)
-                .draw()?;
-            for (number, (_, points)) in self.lines.iter().enumerate() {
-                let colour = COLOURS[number % COLOURS.len()];
-                chart.draw_series(LineSeries::new(
-                    points.iter().copied(),
-                    colour.stroke_width(2),
-                ))?;
-                let dots = points
-                    .iter()
-                    .map(|point| Circle::new(*point, 4, colour.filled()));
-                chart.draw_series(dots)?;
+            .y_label_area_size(70)
+            .build_cartesian_2d(self.width().log_scale(), 0.0..self.top)?;
+        chart
+            .configure_mesh()
+            .x_desc(self.x)
+            .y_desc(self.y)
+            .x_label_formatter(&|x| label(*x))
+            .y_label_formatter(&|y| label(*y))
+            .light_line_style(TRANSPARENT)
+            .draw()?;
+        for (number, (name, points)) in self.lines.iter().enumerate() {
+            let colour = COLOURS[number % COLOURS.len()];
+            let line = LineSeries::new(points.iter().copied(), colour.stroke_width(2));
+            chart.draw_series(line)?.label(name).legend(move |(x, y)| {
+                PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(3))
+            });
+            if points.len() <= DOTS {
+                let dot = |point: &(f64, f64)| Circle::new(*point, 4, colour.filled());
+                chart.draw_series(points.iter().map(dot))?;
             }
-        } else {
-            let mut chart = builder.build_cartesian_2d(x.log_scale(), 0.0..1.0)?;
-            chart
-                .configure_mesh()
-                .x_desc(self.x)
-                .y_desc(self.y)
-                .light_line_style(TRANSPARENT)
-                .draw()?;
-            for (number, (name, points)) in self.lines.iter().enumerate() {
-                let colour = COLOURS[number % COLOURS.len()];
-                chart
-                    .draw_series(LineSeries::new(
-                        points.iter().copied(),
-                        colour.stroke_width(2),
-                    ))?
-                    .label(name)
-                    .legend(move |(x, y)| {
-                        PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(3))
-                    });
-            }
+        }
+        if self.lines.len() > 1 {
             chart
                 .configure_series_labels()
                 .position(SeriesLabelPosition::LowerRight)
@@ -190,11 +173,24 @@ impl Chart<'_> {
     }
 
     /// From the smallest to the largest value, and some room on both sides.
-    fn bounds(&self, of: impl Fn(&(f64, f64)) -> f64) -> std::ops::Range<f64> {
-        let values = || self.lines.iter().flat_map(|(_, points)| points).map(&of);
+    fn width(&self) -> std::ops::Range<f64> {
+        let values = || {
+            self.lines
+                .iter()
+                .flat_map(|(_, points)| points)
+                .map(|p| p.0)
+        };
         let least = values().fold(f64::MAX, f64::min).max(1e-3);
         let most = values().fold(least, f64::max);
         least * 0.8..most * 1.25
+    }
+}
+
+/// A value beside an axis.
+fn label(value: f64) -> String {
+    match value {
+        value if value < 10.0 && value.fract() != 0.0 => short(value),
+        value => number(value).trim_end_matches(".0").to_owned(),
     }
 }
 
