@@ -19,6 +19,8 @@ pub mod caller;
 pub mod export;
 pub mod fail;
 pub mod files;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod handle;
 pub mod locks;
 pub mod mount;

@@ -18,8 +18,7 @@
 //! ```
 
 use bytes::Bytes;
-use kiseki_core::{engine::Volume, ids::Ino};
-use zeroize::Zeroizing;
+use kiseki_core::{crypto::Secret, engine::Volume, ids::Ino};
 
 /// Bytes of a handle.
 pub const LEN: usize = 44;
@@ -50,18 +49,17 @@ pub enum Unknown {
 /// Makes handles and reads them.
 pub struct Handles {
     volume: [u8; 8],
-    key: Zeroizing<[u8; 32]>,
+    key: Secret,
 }
 
 impl Handles {
     /// Those of a volume.
     #[must_use]
     pub fn of(volume: &Volume) -> Handles {
-        let key = volume.front_key(b"nfs file handle v1");
-        Handles::new(volume.id().0, Zeroizing::new(*key.expose()))
+        Handles::new(volume.id().0, volume.front_key(b"nfs file handle v1"))
     }
 
-    fn new(volume: [u8; 16], key: Zeroizing<[u8; 32]>) -> Handles {
+    fn new(volume: [u8; 16], key: Secret) -> Handles {
         let mut front = [0; 8];
         front.copy_from_slice(&volume[..8]);
         Handles { volume: front, key }
@@ -81,7 +79,7 @@ impl Handles {
         bytes[4..12].copy_from_slice(&self.volume);
         bytes[12..20].copy_from_slice(&handle.root.0.to_be_bytes());
         bytes[20..28].copy_from_slice(&handle.ino.0.to_be_bytes());
-        let hash = blake3::keyed_hash(&self.key, &bytes[..SIGNED]);
+        let hash = blake3::keyed_hash(self.key.expose(), &bytes[..SIGNED]);
         bytes[SIGNED..].copy_from_slice(&hash.as_bytes()[..LEN - SIGNED]);
         Bytes::copy_from_slice(&bytes)
     }
@@ -123,7 +121,7 @@ mod tests {
     use super::*;
 
     fn handles(volume: u8, key: u8) -> Handles {
-        Handles::new([volume; 16], Zeroizing::new([key; 32]))
+        Handles::new([volume; 16], Secret::from_bytes(&[key; 32]))
     }
 
     const SOME: Handle = Handle {
