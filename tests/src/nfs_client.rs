@@ -1,10 +1,13 @@
 //! A client of NFSv3, that of the crate `nfs3_client`: one connection, one call
 //! at a time. What kernels hide can be asked with it.
 
-use std::net::SocketAddr;
+use std::{io, net::SocketAddr};
 
 use anyhow::{Context, bail};
-use nfs3_client::{MountClient, Nfs3Client, tokio::TokioIo};
+use nfs3_client::{
+    MountClient, Nfs3Client,
+    io::{AsyncRead, AsyncWrite},
+};
 use nfs3_types::{
     mount::dirpath,
     nfs3::{
@@ -15,11 +18,31 @@ use nfs3_types::{
     rpc::{auth_unix, opaque_auth},
     xdr_codec::Opaque,
 };
-use tokio::{net::TcpStream, runtime::Runtime};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    runtime::Runtime,
+};
 
 use crate::Result;
 
-type Io = TokioIo<TcpStream>;
+/// A stream whose end is an error: the crate would go on reading.
+pub struct Io(TcpStream);
+
+impl AsyncRead for Io {
+    async fn async_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(buffer).await? {
+            0 if !buffer.is_empty() => Err(io::ErrorKind::UnexpectedEof.into()),
+            read => Ok(read),
+        }
+    }
+}
+
+impl AsyncWrite for Io {
+    async fn async_write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.0.write(buffer).await
+    }
+}
 
 /// A client that has mounted something.
 pub struct Client {
@@ -85,7 +108,7 @@ impl Client {
     pub fn mount_as(server: SocketAddr, path: &str, uid: u32, gid: u32) -> Result<Client> {
         let runtime = runtime()?;
         let root = runtime.block_on(async {
-            let io = TokioIo::new(TcpStream::connect(server).await?);
+            let io = Io(TcpStream::connect(server).await?);
             let verifier = opaque_auth::default();
             let mut mount = MountClient::new_with_auth(io, user(uid, gid, &[]), verifier);
             let path = dirpath(Opaque::borrowed(path.as_bytes()));
@@ -104,7 +127,7 @@ impl Client {
             let stream = TcpStream::connect(server).await?;
             stream.set_nodelay(true)?;
             let verifier = opaque_auth::default();
-            let io = TokioIo::new(stream);
+            let io = Io(stream);
             anyhow::Ok(Nfs3Client::new_with_auth(io, user(uid, gid, &[]), verifier))
         })?;
         Ok(Client { runtime, nfs, root })

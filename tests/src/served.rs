@@ -63,6 +63,14 @@ impl Served {
         Ok(Some(served))
     }
 
+    /// Serves a fresh volume by S3, NFS and a mount; none when the test was
+    /// skipped.
+    pub fn by_all(args: &[&str]) -> Result<Option<Served>> {
+        let mut all = vec!["--nfs", "127.0.0.1:0"];
+        all.extend(args);
+        Served::fresh(&all)
+    }
+
     fn prepare(args: &[&str]) -> Result<Option<Served>> {
         let Some(mount) = Mount::prepare(Setup::default())? else {
             return Ok(None);
