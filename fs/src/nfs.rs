@@ -28,7 +28,7 @@ pub mod order;
 pub mod rpc;
 pub mod server;
 pub mod v3;
-mod v4;
+pub mod v4;
 pub mod xdr;
 
 use std::{io, net::SocketAddr, sync::Arc};

@@ -20,6 +20,7 @@ pub mod content;
 pub mod daemon;
 pub mod load;
 pub mod mount;
+pub mod nfs4_client;
 pub mod nfs_client;
 pub mod place;
 pub mod power;

@@ -14,18 +14,20 @@
 //!
 //! Delegations and layouts are not given out.
 
-pub mod attributes;
-pub mod clients;
-pub mod compound;
-pub mod failure;
-pub mod grace;
-pub mod opens;
+mod attributes;
+mod clients;
+mod compound;
+mod failure;
+mod grace;
+mod opens;
 mod ops;
 mod pseudo;
-pub mod records;
-pub mod sessions;
-pub mod state;
+mod records;
+mod sessions;
+mod state;
 mod tend;
+// The names are those of RFC 5662, and mean what they mean there.
+#[allow(missing_docs)]
 pub mod xdr;
 
 use std::time::{Duration, Instant};

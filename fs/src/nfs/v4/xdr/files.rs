@@ -62,6 +62,13 @@ pub struct Read {
     pub count: u32,
 }
 
+/// Results of READ.
+#[derive(Clone, Debug, XdrCodec)]
+pub struct DataRead {
+    pub eof: bool,
+    pub data: Data,
+}
+
 /// Arguments of READDIR.
 #[derive(Clone, Debug, XdrCodec)]
 pub struct ReadDir {
