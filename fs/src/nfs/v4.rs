@@ -1,16 +1,16 @@
 //! NFS version 4.1 (RFC 8881).
 //!
-//! [`call`] promises its caller an answer to every COMPOUND, done exactly once
+//! It promises its caller an answer to every COMPOUND, done exactly once
 //! for as long as the client's session lives. What the parts do:
 //!
 //! - [`xdr`]: the types of RFC 5662
-//! - [`clients`], [`sessions`], [`opens`], [`grace`]: the state of clients, as
-//!   machines that neither wait nor know the time; [`state`] holds them together
-//! - [`records`]: which clients may have state after a restart
-//! - [`attributes`]: what attributes are called, told and set
-//! - [`compound`], `ops`: the operations
-//! - [`pseudo`]: what is above the exports of a client
-//! - [`tend`]: the ends of leases and of the grace period
+//! - `clients`, `sessions`, `opens`, `grace`: the state of clients, as
+//!   machines that neither wait nor know the time; `state` holds them together
+//! - `records`: which clients may have state after a restart
+//! - `attributes`: what attributes are called, told and set
+//! - `compound`, `ops`: the operations
+//! - `pseudo`: what is above the exports of a client
+//! - `tend`: the ends of leases and of the grace period
 //!
 //! Delegations and layouts are not given out.
 
@@ -18,6 +18,8 @@ mod attributes;
 mod clients;
 mod compound;
 mod failure;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod grace;
 mod opens;
 mod ops;

@@ -23,8 +23,8 @@ use super::{
     failure::{Failure, Outcome},
     sessions::Begun,
     xdr::{
-        Blob, CompoundHead, CompoundReply, Operation, Sequence, SessionId, StateId, Status, number,
-        put, take,
+        Blob, CompoundHead, CompoundReply, Operation, Sequence, SessionId, StateId, Status,
+        is_text, number, put, take,
     },
 };
 use crate::nfs::{Nfs, Target, caller::Identity, handle::Handle, rpc::Credentials, server::Peer};
@@ -119,7 +119,7 @@ pub async fn compound(
     let mut input = arguments;
     let head: CompoundHead = take(&mut input).map_err(|_| Garbage)?;
     let refusal = match head.minor {
-        _ if std::str::from_utf8(&head.tag.0).is_err() => Some(Status::Inval),
+        _ if !is_text(&head.tag.0) => Some(Status::Inval),
         1 | 2 => None,
         _ => Some(Status::MinorVersMismatch),
     };

@@ -23,7 +23,10 @@ const SMALL: usize = 512;
 const SMALLEST: u32 = 128;
 
 /// Sessions of all clients together.
-const SESSIONS_MAX: usize = 32_768;
+const SESSIONS_MAX: usize = 16_384;
+
+/// Bytes of kept replies in all; beyond, a retry learns that there is none.
+const CACHED_TOTAL: usize = 64 << 20;
 
 /// A session.
 #[derive(Debug)]
@@ -44,6 +47,12 @@ struct Slot {
     reply: Option<Arc<[u8]>>,
 }
 
+impl Slot {
+    fn cached(&self) -> usize {
+        self.reply.as_ref().map_or(0, |reply| reply.len())
+    }
+}
+
 /// What to do with a request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Begun {
@@ -58,6 +67,8 @@ pub enum Begun {
 pub struct Sessions {
     by_id: HashMap<SessionId, Session>,
     next: u64,
+    /// Bytes of all replies that are kept.
+    cached: usize,
 }
 
 /// What a fore channel can be, given what the client asks and what one request
@@ -130,7 +141,9 @@ impl Sessions {
     /// # Errors
     /// `BadSession`.
     pub fn remove(&mut self, id: &SessionId) -> Result<Session, Status> {
-        self.by_id.remove(id).ok_or(Status::BadSession)
+        let session = self.by_id.remove(id).ok_or(Status::BadSession)?;
+        self.cached -= session.slots.iter().map(Slot::cached).sum::<usize>();
+        Ok(session)
     }
 
     /// Takes a request to a slot. `digest` stands for its bytes.
@@ -157,6 +170,7 @@ impl Sessions {
         slot.sequence = request.sequence;
         slot.busy = true;
         slot.digest = digest;
+        self.cached -= slot.cached();
         slot.reply = None;
         Ok(Begun::Run)
     }
@@ -179,7 +193,10 @@ impl Sessions {
             true => reply.len() <= cached.max(SMALL),
             false => reply.len() <= SMALL,
         };
-        slot.reply = keep.then(|| reply.into());
+        if keep && self.cached + reply.len() <= CACHED_TOTAL {
+            self.cached += reply.len();
+            slot.reply = Some(reply.into());
+        }
     }
 
     /// Ends a request that came to no answer.

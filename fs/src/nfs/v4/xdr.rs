@@ -238,6 +238,12 @@ pub struct Attributes {
     pub values: Blob<TEXT_MAX>,
 }
 
+/// UTF-8 without what Unicode will never give a meaning.
+pub fn is_text(bytes: &[u8]) -> bool {
+    let text = std::str::from_utf8(bytes);
+    text.is_ok_and(|text| !text.contains(['\u{fffe}', '\u{ffff}']))
+}
+
 /// Appends a value. Values that a reply can hold always fit.
 pub fn put(out: &mut Vec<u8>, value: &impl Pack) -> std::result::Result<(), Status> {
     value.pack(out).map_err(|error| {

@@ -20,6 +20,7 @@ use crate::nfs::{
         pseudo,
         xdr::{
             Blob, ChangeInfo, Create, CreateKind, Created, Device, Rename, Status, TEXT_MAX, Text,
+            is_text,
         },
     },
 };
@@ -308,12 +309,6 @@ pub(super) fn check_name(name: &[u8]) -> Outcome {
         true => Ok(()),
         false => Err(Status::Inval.into()),
     }
-}
-
-/// UTF-8 without what Unicode will never give a meaning.
-fn is_text(name: &[u8]) -> bool {
-    let text = std::str::from_utf8(name);
-    text.is_ok_and(|text| !text.contains(['\u{fffe}', '\u{ffff}']))
 }
 
 #[cfg(test)]

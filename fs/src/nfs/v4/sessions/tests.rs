@@ -84,6 +84,35 @@ fn a_reply_nobody_kept_says_so() {
 }
 
 #[test]
+fn kept_replies_are_bounded_and_given_back() {
+    let mut sessions = Sessions::default();
+    let wide = Channel {
+        max_cached: CACHED_MAX,
+        max_requests: SLOTS_MAX,
+        ..channel()
+    };
+    let reply = vec![0; CACHED_MAX as usize];
+    let mut ids = Vec::new();
+    while sessions.cached + reply.len() <= CACHED_TOTAL {
+        let id = sessions.add(1, wide.clone()).unwrap();
+        for slot in 0..SLOTS_MAX {
+            sessions.begin(&request(id, slot, 1), 0).unwrap();
+            sessions.finish(&request(id, slot, 1), &reply);
+        }
+        ids.push(id);
+    }
+    let last = sessions.add(1, wide).unwrap();
+    let late = request(last, 0, 1);
+    sessions.begin(&late, 0).unwrap();
+    sessions.finish(&late, &reply);
+    assert_eq!(sessions.begin(&late, 0), Err(Status::RetryUncachedRep));
+    for id in ids {
+        sessions.remove(&id).unwrap();
+    }
+    assert_eq!(sessions.cached, 0);
+}
+
+#[test]
 fn a_session_that_is_gone_takes_its_requests_along() {
     let (mut sessions, id) = with_one();
     let first = request(id, 0, 1);
