@@ -114,7 +114,7 @@ impl Results {
     }
 
     /// The results of the next operation, which succeeded.
-    pub fn next<T: Unpack>(&mut self) -> Result<T> {
+    pub fn result<T: Unpack>(&mut self) -> Result<T> {
         let mut input = self.rest.as_slice();
         let number: u32 = take(&mut input).map_err(bad)?;
         let status: Status = take(&mut input).map_err(bad)?;
@@ -126,7 +126,7 @@ impl Results {
 
     /// Passes over an operation without results.
     pub fn skip(&mut self) -> Result {
-        self.next::<xdr_codec::Void>().map(drop)
+        self.result::<xdr_codec::Void>().map(drop)
     }
 }
 
@@ -169,7 +169,7 @@ impl Session {
             implementation: Array(vec![]),
         });
         let answer = connection.call(&request(1, &[exchange])?)?;
-        let known: Exchanged = Results::of(&answer)?.next()?;
+        let known: Exchanged = Results::of(&answer)?.result()?;
         let create = Operation::CreateSession(CreateSession {
             client: known.client,
             sequence: known.sequence,
@@ -180,7 +180,7 @@ impl Session {
             callback_security: Array(vec![]),
         });
         let answer = connection.call(&request(1, &[create])?)?;
-        let created: CreatedSession = Results::of(&answer)?.next()?;
+        let created: CreatedSession = Results::of(&answer)?.result()?;
         Ok(Session {
             connection,
             session: created.session,
@@ -219,7 +219,7 @@ impl Session {
     pub fn run(&mut self, operations: Vec<Operation>) -> Result<Results> {
         let request = self.prepare(operations)?;
         let mut results = Results::of(&self.connection.call(&request)?)?;
-        results.next::<Sequenced>().context("SEQUENCE")?;
+        results.result::<Sequenced>().context("SEQUENCE")?;
         Ok(results)
     }
 
@@ -235,8 +235,8 @@ impl Session {
         let open = self.opening(how, Claim::Null(Blob(name.as_bytes().to_vec())));
         let mut results = self.run(vec![Operation::PutRootHandle, open, Operation::GetHandle])?;
         results.skip()?;
-        let opened: Opened = results.next()?;
-        Ok((results.next()?, opened.stateid))
+        let opened: Opened = results.result()?;
+        Ok((results.result()?, opened.stateid))
     }
 
     /// An OPEN for reading and writing.
@@ -286,7 +286,7 @@ impl Session {
             Operation::GetAttr(wanted),
         ])?;
         results.skip()?;
-        let attributes: Attributes = results.next()?;
+        let attributes: Attributes = results.result()?;
         take(&mut attributes.values.0.as_slice()).map_err(bad)
     }
 }

@@ -120,7 +120,7 @@ fn each_side_sees_the_other_and_the_change_attribute_moves() -> Result {
         let mut results =
             session.run(vec![Operation::PutHandle(handle.clone()), reading(stateid)])?;
         results.skip()?;
-        let read: DataRead = results.next()?;
+        let read: DataRead = results.result()?;
         ensure!(read.data.0 == words.as_bytes(), "{read:?}");
         ensure!(fs::read(&there)? == words.as_bytes());
         let now = session.change(&handle)?;
@@ -143,7 +143,7 @@ fn an_unlinked_file_lives_until_it_is_closed() -> Result {
     ensure!(put.status == Status::Ok, "{:?}", put.status);
     let mut results = session.run(vec![at.clone(), reading(stateid)])?;
     results.skip()?;
-    ensure!(results.next::<DataRead>()?.data.0 == b"still here");
+    ensure!(results.result::<DataRead>()?.data.0 == b"still here");
     let close = Operation::Close(Close {
         sequence: 0,
         stateid,
@@ -173,7 +173,7 @@ fn clients_take_back_what_they_had_when_the_server_was_killed() -> Result {
     let at = Operation::PutHandle(handle);
     let mut put = holder.run(vec![at.clone(), writing(opened, b"acknowledged")])?;
     put.skip()?;
-    ensure!(put.next::<Written>()?.stability == Stability::File);
+    ensure!(put.result::<Written>()?.stability == Stability::File);
     let lock = holder.locking(opened, 10, 10, false);
     ensure!(holder.status(vec![at.clone(), lock])? == Status::Ok);
 
@@ -198,11 +198,11 @@ fn clients_take_back_what_they_had_when_the_server_was_killed() -> Result {
     let again = holder.opening(OpenHow::NoCreate, Claim::Previous(0));
     let mut results = holder.run(vec![at.clone(), again])?;
     results.skip()?;
-    let opened = results.next::<Opened>()?.stateid;
+    let opened = results.result::<Opened>()?.stateid;
     let lock = holder.locking(opened, 10, 10, true);
     let mut results = holder.run(vec![at.clone(), lock])?;
     results.skip()?;
-    let locked: StateId = results.next()?;
+    let locked: StateId = results.result()?;
     for session in [&mut holder, &mut other] {
         let done = session.status(vec![Operation::ReclaimComplete(false)])?;
         ensure!(done == Status::Ok, "{done:?}");
@@ -211,8 +211,8 @@ fn clients_take_back_what_they_had_when_the_server_was_killed() -> Result {
     // All are back: it goes on, and the lock holds.
     let mut results = stranger.run(vec![at.clone(), anew, reading(StateId::CURRENT)])?;
     results.skip()?;
-    let theirs = results.next::<Opened>()?.stateid;
-    ensure!(results.next::<DataRead>()?.data.0 == b"acknowledged");
+    let theirs = results.result::<Opened>()?.stateid;
+    ensure!(results.result::<DataRead>()?.data.0 == b"acknowledged");
     let lock = stranger.locking(theirs, 15, 1, false);
     let denied = stranger.status(vec![at.clone(), lock.clone()])?;
     ensure!(denied == Status::Denied, "{denied:?}");
@@ -240,7 +240,7 @@ fn directories_say_how_they_changed() -> Result {
         Operation::Remove(text("made")),
     ])?;
     results.skip()?;
-    let change: ChangeInfo = results.next()?;
+    let change: ChangeInfo = results.result()?;
     ensure!(change.after > change.before, "{change:?}");
     let names = ["", ".", "a/b", "none"];
     let expected = [

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::{
     export::Clients,
     rpc::{Call, record},
-    v3,
+    v3, v4,
 };
 
 /// Hands bytes to what reads messages, and panics when a promise is broken.
@@ -53,7 +53,10 @@ fn call(bytes: &[u8]) {
     if let Ok(call) = Call::decode(Bytes::copy_from_slice(bytes)) {
         assert!(call.arguments.len() < bytes.len());
         if call.program == v3::PROGRAM {
-            v3::decode(call.procedure, call.arguments);
+            match call.version {
+                v4::VERSION => v4::fuzzing::decode(&call.arguments),
+                _ => v3::decode(call.procedure, call.arguments),
+            }
         }
     }
 }
