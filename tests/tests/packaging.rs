@@ -207,9 +207,13 @@ fn every_key_of_the_example_configuration_is_known() -> Result {
         .filter(|key| !key.starts_with(' ') && !key.is_empty())
         .collect();
     ensure!(keys.len() > 8, "{keys:?}");
+    // The keys of a table mean something together.
+    let table = keys.iter().position(|key| key.starts_with('['));
+    let (keys, table) = keys.split_at(table.unwrap_or(keys.len()));
+    let keys = keys.iter().map(|key| (*key).to_owned());
     let dir = user.home().join(".config/kiseki");
     fs::create_dir_all(&dir)?;
-    for key in keys {
+    for key in keys.chain([table.join("\n")]) {
         user.write_private(&dir.join("kiseki.toml"), &format!("{key}\n"))?;
         let said = user.kiseki(&["status", "--store", "nowhere"])?;
         ensure!(
