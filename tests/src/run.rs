@@ -87,3 +87,12 @@ pub fn sh(dir: &Path, script: &str) -> Result<String> {
         .ok()
         .with_context(|| format!("sh -euc {script:?} in {}", dir.display()))
 }
+
+/// Copies a program in order to run it. Another process does, because one that
+/// a test beside forks at that moment would hold the copy open for writing
+/// until it executes, and a program that is open for writing does not run
+/// (ETXTBSY).
+pub fn copy_program(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result {
+    let (from, to) = (from.as_ref(), to.as_ref());
+    run("cp", &[from, to])?.ok().map(drop)
+}

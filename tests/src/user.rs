@@ -14,7 +14,12 @@ use anyhow::Context;
 use nix::unistd;
 use tempfile::TempDir;
 
-use crate::{Output, Result, daemon, have, is_root, mount::binary, run::limited, skip};
+use crate::{
+    Output, Result, daemon, have, is_root,
+    mount::binary,
+    run::{copy_program, limited},
+    skip,
+};
 
 /// A user with an empty home directory and a mount point in it. Root becomes
 /// `nobody`; others stay who they are.
@@ -52,7 +57,7 @@ impl User {
             ids: nobody.map(|user| (user.uid.as_raw(), user.gid.as_raw())),
         };
         // The build may lie where nobody cannot go.
-        fs::copy(binary(), user.program()).context("copy the binary under test")?;
+        copy_program(binary(), user.program()).context("copy the binary under test")?;
         for dir in [user.home(), user.point()] {
             fs::create_dir(&dir)?;
             user.own(&dir)?;

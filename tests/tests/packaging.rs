@@ -10,7 +10,11 @@ use std::{
 
 use anyhow::{Context, ensure};
 use kiseki_tests::{
-    Mount, Output, Result, User, is_root, mount::binary, need_tools, run::limited, skip,
+    Mount, Output, Result, User, is_root,
+    mount::binary,
+    need_tools,
+    run::{copy_program, limited},
+    skip,
 };
 
 fn tree() -> PathBuf {
@@ -35,7 +39,7 @@ fn with_helpers(mount: &Mount, script: &str) -> Result<Option<Output>> {
     for verb in ["mount", "umount"] {
         for name in ["kiseki", "fuse.kiseki"] {
             let source = tree().join(format!("packaging/{verb}.kiseki"));
-            fs::copy(source, helpers.join(format!("{verb}.{name}")))?;
+            copy_program(source, helpers.join(format!("{verb}.{name}")))?;
         }
     }
     let kiseki = helpers.join("kiseki");

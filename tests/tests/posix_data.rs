@@ -8,7 +8,11 @@ use std::{
     thread,
 };
 
-use kiseki_tests::{Content, Place, Result, have, is_root, run, run::sh, run_in, skip, tree};
+use kiseki_tests::{
+    Content, Place, Result, have, is_root, run,
+    run::{copy_program, sh},
+    run_in, skip, tree,
+};
 use nix::libc;
 
 #[test]
@@ -295,7 +299,7 @@ fn programs_run_from_the_mount() -> Result {
     let Some(mut place) = Place::open()? else {
         return Ok(());
     };
-    fs::copy("/bin/true", place.path("program"))?;
+    copy_program("/bin/true", place.path("program"))?;
     fs::write(place.path("script"), "#!/bin/sh\necho from the script\n")?;
     fs::set_permissions(place.path("script"), fs::Permissions::from_mode(0o755))?;
     place.remount()?;
@@ -317,7 +321,7 @@ fn running_program_cannot_be_written() -> Result {
     let Some(place) = Place::open()? else {
         return Ok(());
     };
-    fs::copy("/bin/sleep", place.path("program"))?;
+    copy_program("/bin/sleep", place.path("program"))?;
     let mut child = std::process::Command::new(place.path("program"))
         .arg("30")
         .spawn()?;

@@ -24,7 +24,10 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use kiseki_tests::{
-    Content, Mount, Result, Setup, content::Dice, daemon, env_number, need_tools, run::sh,
+    Content, Mount, Result, Setup,
+    content::Dice,
+    daemon, env_number, need_tools,
+    run::{copy_program, sh},
     sources::git_repository,
 };
 use nix::{
@@ -547,7 +550,7 @@ fn an_upgrade_under_load_is_a_pause() -> Result {
     ];
     // Not the file that runs already, as an upgrade brings another one.
     let program = mount.base().join("kiseki");
-    fs::copy(kiseki_tests::mount::binary(), &program)?;
+    copy_program(kiseki_tests::mount::binary(), &program)?;
     for _ in 0..4 {
         let served = daemon::serving(mount.store());
         let said = Command::new(&program)
