@@ -15,19 +15,14 @@ use nix::sys::{
     stat::{Mode, umask},
 };
 use sd_notify::NotifyState;
-use tokio::sync::mpsc;
 
 use crate::{
-    control::{self, Daemon, Line, Request},
+    answers::Answers,
+    control,
     end_signals::EndSignals,
-    exports,
     failure::{Attempt, Failure, Result},
     plan::Plan,
-    profile,
-    report::Status,
-    s3_keys,
     secrets::{self, Secret},
-    serve::collect,
     session::{self, FrontEnd, Session},
 };
 
@@ -127,12 +122,13 @@ async fn run(session: &Session, plan: Arc<Plan>, fronts: Fronts) -> Result<()> {
     };
     let handler = Arc::new(Answers {
         volume: volume.clone(),
+        plan: plan.clone(),
+        format_version: session.format_version(),
         mount: served.mount.clone(),
         s3: served.s3.as_ref().map(Server::url),
         nfs: served.nfs.clone(),
         metrics: served.metrics.as_ref().map(metrics::Server::url),
-        plan: plan.clone(),
-        format_version: session.format_version(),
+        supervisor: None,
     });
     let listener = control::serve(&plan.store, handler)
         .inspect_err(
@@ -254,81 +250,6 @@ impl Served {
         match self.mount {
             Some(mount) => session::unmount(mount).await,
             None => Ok(()),
-        }
-    }
-}
-
-/// What the control socket answers from.
-struct Answers {
-    volume: Volume,
-    mount: Option<Arc<FrontEnd>>,
-    s3: Option<String>,
-    nfs: Option<Arc<nfs::Server>>,
-    metrics: Option<String>,
-    plan: Arc<Plan>,
-    format_version: u32,
-}
-
-impl Answers {
-    fn mountpoint(&self) -> Option<PathBuf> {
-        self.mount.as_ref().map(|_| self.plan.mountpoint.clone())
-    }
-
-    async fn line(&self, request: Request, progress: mpsc::Sender<(u64, u64)>) -> Result<Line> {
-        Ok(match request {
-            Request::Ping => Line::Pong(Daemon {
-                pid: std::process::id(),
-                supervisor: None,
-                layout: 0,
-                volume: self.plan.volume.clone(),
-                mountpoint: self.mountpoint(),
-            }),
-            Request::Status => Line::Status(Box::new(self.status().await?)),
-            Request::Stats => {
-                let counted = self.mount.as_ref().map(|mount| mount.statistics());
-                let stats = counted.map(|counted| session::statistics(&*counted));
-                Line::Stats(Box::new(stats.unwrap_or_default()))
-            }
-            Request::Sync => {
-                self.volume.sync().await?;
-                Line::Synced
-            }
-            Request::Gc => Line::Collected(collect(&self.volume, progress).await?),
-            Request::Upgrade(_) => {
-                return Err(Failure::new("a server is not upgraded while it runs")
-                    .remedy("end it and start the new version"));
-            }
-            Request::Profile(request) => Line::Profile(profile::serve(request).await?),
-            Request::S3Key(request) => Line::S3Key(s3_keys::answer(&self.volume, request).await?),
-            Request::Export(request) => {
-                let answer = exports::answer(&self.volume, request).await?;
-                if let Some(server) = &self.nfs {
-                    server.reload().await?;
-                }
-                Line::Export(answer)
-            }
-        })
-    }
-
-    async fn status(&self) -> Result<Status> {
-        let mut status = session::status(&self.volume).await?;
-        status.store.clone_from(&self.plan.store);
-        status.mountpoint = self.mountpoint();
-        status.mounted = status.mountpoint.is_some();
-        status.s3.clone_from(&self.s3);
-        status.nfs = self.nfs.as_ref().map(|server| server.address());
-        status.metrics.clone_from(&self.metrics);
-        status.pid = Some(std::process::id());
-        status.format_version = self.format_version;
-        Ok(status)
-    }
-}
-
-impl control::Handler for Answers {
-    async fn answer(&self, request: Request, progress: mpsc::Sender<(u64, u64)>) -> Line {
-        match self.line(request, progress).await {
-            Ok(line) => line,
-            Err(failure) => (&failure).into(),
         }
     }
 }

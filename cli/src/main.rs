@@ -5,6 +5,7 @@
 //! everything else to stderr.
 
 mod address;
+mod answers;
 mod args;
 mod config;
 mod control;

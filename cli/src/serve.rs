@@ -6,7 +6,6 @@ use std::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::process::parent_id,
     },
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,25 +13,17 @@ use std::{
 use kiseki_core::engine::Volume;
 use kiseki_fs::metrics::{self, Metrics};
 use nix::sys::stat::{Mode, umask};
-use tokio::sync::mpsc;
 
 use crate::{
-    control::{self, Daemon, Line, Request},
+    answers::{Answers, Supervisor},
+    control,
     end_signals::EndSignals,
-    exports,
     failure::{Attempt, Failure, Result},
     link::{Link, Word},
     plan::Plan,
-    profile,
-    report::{Collection, Status},
-    s3_keys,
     secrets::Secret,
     session::{self, FrontEnd, Session},
 };
-
-/// How long the answer that this process is about to be replaced may take on
-/// its way.
-const LAST_ANSWER: Duration = Duration::from_millis(50);
 
 /// What a daemon is given to serve.
 pub struct Work {
@@ -118,19 +109,23 @@ async fn run(
     if let Some(device) = front.heirloom().filter(|_| is_kept && !takes_over) {
         say(link, &Word::Mounted, &[device.as_fd()]);
     }
+    let layout = match is_kept && front.heirloom().is_some() {
+        true => session::JOURNAL_LAYOUT,
+        false => 0,
+    };
     let handler = Arc::new(Answers {
         volume: volume.clone(),
-        front: front.clone(),
         plan: plan.clone(),
-        supervisor,
-        link: link.clone(),
-        layout: if is_kept && front.heirloom().is_some() {
-            session::JOURNAL_LAYOUT
-        } else {
-            0
-        },
         format_version: session.format_version(),
-        metrics,
+        mount: Some(front.clone()),
+        s3: None,
+        nfs: None,
+        metrics: metrics.as_ref().map(metrics::Server::url),
+        supervisor: Some(Supervisor {
+            pid: supervisor,
+            link: link.clone(),
+            layout,
+        }),
     });
     let daemon = handler.daemon();
     let listener = control::serve(&plan.store, handler)
@@ -191,91 +186,8 @@ async fn tell_metrics(
 }
 
 /// Tells the supervisor. When that is gone, the mount goes on without.
-fn say(link: &Link, word: &Word, descriptors: &[BorrowedFd<'_>]) {
+pub fn say(link: &Link, word: &Word, descriptors: &[BorrowedFd<'_>]) {
     if let Err(error) = link.say(word, descriptors) {
         tracing::warn!(%error, "no supervisor; this mount ends with its daemon");
     }
-}
-
-/// What the control socket answers from.
-struct Answers {
-    volume: Volume,
-    front: Arc<FrontEnd>,
-    plan: Arc<Plan>,
-    supervisor: u32,
-    link: Arc<Link>,
-    /// Layout of the journal; 0 when the mount ends with this process.
-    layout: u32,
-    format_version: u32,
-    metrics: Option<metrics::Server>,
-}
-
-impl Answers {
-    fn daemon(&self) -> Daemon {
-        Daemon {
-            pid: std::process::id(),
-            supervisor: Some(self.supervisor),
-            layout: self.layout,
-            volume: self.plan.volume.clone(),
-            mountpoint: Some(self.plan.mountpoint.clone()),
-        }
-    }
-
-    async fn line(&self, request: Request, progress: mpsc::Sender<(u64, u64)>) -> Result<Line> {
-        Ok(match request {
-            Request::Ping => Line::Pong(self.daemon()),
-            Request::Status => Line::Status(Box::new(self.status().await?)),
-            Request::Stats => {
-                let counted = self.front.statistics();
-                Line::Stats(Box::new(session::statistics(&*counted)))
-            }
-            Request::Sync => {
-                self.volume.sync().await?;
-                Line::Synced
-            }
-            Request::Gc => Line::Collected(collect(&self.volume, progress).await?),
-            Request::Upgrade(program) => {
-                // So that the next daemon finds little to go over.
-                self.volume.sync().await?;
-                let link = self.link.clone();
-                tokio::spawn(async move {
-                    tokio::time::sleep(LAST_ANSWER).await;
-                    say(&link, &Word::Replace(program), &[]);
-                });
-                Line::Leaving
-            }
-            Request::Profile(request) => Line::Profile(profile::serve(request).await?),
-            Request::S3Key(request) => Line::S3Key(s3_keys::answer(&self.volume, request).await?),
-            Request::Export(request) => Line::Export(exports::answer(&self.volume, request).await?),
-        })
-    }
-
-    async fn status(&self) -> Result<Status> {
-        let mut status = session::status(&self.volume).await?;
-        status.store.clone_from(&self.plan.store);
-        status.mounted = true;
-        status.mountpoint = Some(PathBuf::clone(&self.plan.mountpoint));
-        status.pid = Some(std::process::id());
-        status.format_version = self.format_version;
-        status.metrics = self.metrics.as_ref().map(metrics::Server::url);
-        Ok(status)
-    }
-}
-
-impl control::Handler for Answers {
-    async fn answer(&self, request: Request, progress: mpsc::Sender<(u64, u64)>) -> Line {
-        match self.line(request, progress).await {
-            Ok(line) => line,
-            Err(failure) => (&failure).into(),
-        }
-    }
-}
-
-/// Progress that finds the channel full is dropped: the next one tells more.
-pub async fn collect(volume: &Volume, progress: mpsc::Sender<(u64, u64)>) -> Result<Collection> {
-    let tell = move |done, total| {
-        let _ = progress.try_send((done, total));
-    };
-    let collected = volume.collect(Box::new(tell)).await?;
-    Ok(collected.into())
 }

@@ -12,17 +12,18 @@ use tokio::{
 use zeroize::Zeroizing;
 
 use super::{LONGEST_LINE, Line, Request, remove_stale, short_path, understand};
+use crate::failure::Result;
 
 /// What answers requests.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers one request with a final line; what it sends to `progress`
-    /// goes to the client first. A full channel means the client is slow:
-    /// progress may then be dropped.
+    /// Answers one request with a final line, or with a failure, which the
+    /// client is told; what it sends to `progress` goes to the client first. A
+    /// full channel means the client is slow: progress may then be dropped.
     fn answer(
         &self,
         request: Request,
         progress: mpsc::Sender<(u64, u64)>,
-    ) -> impl Future<Output = Line> + Send;
+    ) -> impl Future<Output = Result<Line>> + Send;
 }
 
 /// Connections served at a time. Requests are short but for `gc` and `sync`,
@@ -91,12 +92,12 @@ async fn converse<H: Handler>(stream: UnixStream, handler: &H) -> io::Result<()>
         }
     };
     let (progress, mut steps) = mpsc::channel(4);
-    let answer = handler.answer(request, progress);
-    tokio::pin!(answer);
+    let answering = handler.answer(request, progress);
+    tokio::pin!(answering);
     let mut reporting = true;
-    let line = loop {
+    let answer = loop {
         tokio::select! {
-            line = &mut answer => break line,
+            answer = &mut answering => break answer,
             step = steps.recv(), if reporting => match step {
                 // A client that went away does not stop the work.
                 Some((done, total)) => {
@@ -106,6 +107,7 @@ async fn converse<H: Handler>(stream: UnixStream, handler: &H) -> io::Result<()>
             },
         }
     };
+    let line = answer.unwrap_or_else(|failure| (&failure).into());
     send(&mut writer, &line).await
 }
 

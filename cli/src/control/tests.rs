@@ -8,12 +8,13 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::failure::Result;
 
 struct Fake;
 
 impl Handler for Fake {
-    async fn answer(&self, request: Request, progress: mpsc::Sender<(u64, u64)>) -> Line {
-        match request {
+    async fn answer(&self, request: Request, progress: mpsc::Sender<(u64, u64)>) -> Result<Line> {
+        Ok(match request {
             Request::Ping => Line::Pong(Daemon {
                 pid: 7,
                 supervisor: None,
@@ -30,14 +31,14 @@ impl Handler for Fake {
                     copied_bytes: 5,
                 })
             }
-            Request::Sync => (&Failure::new("no space").code(Code::Damage)).into(),
+            Request::Sync => return Err(Failure::new("no space").code(Code::Damage)),
             Request::Status
             | Request::Stats
             | Request::Upgrade(_)
             | Request::Profile(_)
             | Request::S3Key(_)
             | Request::Export(_) => Line::Synced,
-        }
+        })
     }
 }
 
