@@ -7,11 +7,13 @@ use clap::Args;
 
 use crate::{
     config::Config,
+    control::Connection,
     failure::{Failure, Result},
     mounts::{self, Mount},
     places::{self, Places},
+    plan::DEFAULT_VOLUME,
     secrets::{self, Secret, Source},
-    session::StoreInfo,
+    session::{self, Session, StoreInfo},
 };
 
 /// What every verb knows: the places of the user and the configuration files.
@@ -45,6 +47,18 @@ pub struct KeyArgs {
     pub passphrase: bool,
 }
 
+/// A volume of a store, whether a daemon has it open or nobody.
+#[derive(Clone, Debug, Default, Args)]
+pub struct VolumeArgs {
+    #[command(flatten)]
+    store: StoreArg,
+    /// Volume that this is about [default: default]
+    #[arg(long, value_name = "NAME")]
+    volume: Option<String>,
+    #[command(flatten)]
+    key: KeyArgs,
+}
+
 /// A store, by `--store` or by where it is mounted.
 #[derive(Clone, Debug, Default, Args)]
 pub struct TargetArgs {
@@ -63,6 +77,46 @@ impl StoreArg {
     pub fn dir(&self, context: &Context) -> Result<PathBuf> {
         let named = self.store.clone().or_else(|| context.config.store.clone());
         places::absolute(&named.unwrap_or_else(|| context.places.default_store()))
+    }
+}
+
+impl VolumeArgs {
+    /// Absolute path of the store.
+    ///
+    /// # Errors
+    /// The path cannot be resolved.
+    pub fn store(&self, context: &Context) -> Result<PathBuf> {
+        self.store.dir(context)
+    }
+
+    /// Has the daemon do it that has the store, or opens the store.
+    ///
+    /// # Errors
+    /// The daemon serves another volume; no key was found; it was not done.
+    pub fn ask<Q, A>(
+        &self,
+        context: &Context,
+        request: Q,
+        by_daemon: impl FnOnce(Connection<'_>, Q) -> Result<A>,
+        alone: impl FnOnce(Session, &str, Q) -> Result<A>,
+    ) -> Result<A> {
+        let store = self.store(context)?;
+        if let Some((connection, daemon)) = Connection::to(&store)? {
+            return match self.volume.as_ref().filter(|name| **name != daemon.volume) {
+                None => by_daemon(connection, request),
+                Some(name) => Err(Failure::new(format!("the volume {name} is not open"))
+                    .why(format!(
+                        "process {} has the store, for the volume {}",
+                        daemon.pid, daemon.volume
+                    ))
+                    .remedy("end that process first")),
+            };
+        }
+        let info = session::inspect(&store)?.ok_or_else(|| session::no_store(&store))?;
+        let secret = self.key.needed_secret(context, &store, &info)?;
+        let wanted = self.volume.as_ref().or(context.config.volume.as_ref());
+        let wanted = wanted.map_or(DEFAULT_VOLUME, String::as_str);
+        alone(Session::open(&store, &secret)?, wanted, request)
     }
 }
 

@@ -20,7 +20,7 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use client::Connection;
+pub use client::{Connection, misunderstood};
 pub use server::{Handler, serve};
 
 use crate::{

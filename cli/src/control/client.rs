@@ -249,3 +249,10 @@ impl<'a> Connection<'a> {
         .remedy("unmount and mount again after an upgrade")
     }
 }
+
+/// What is said of an answer to something else than was asked.
+#[must_use]
+pub fn misunderstood() -> Failure {
+    Failure::new("the daemon answered something else")
+        .remedy("end it and start it again after an upgrade")
+}

@@ -5,13 +5,11 @@ use kiseki_fs::nfs::export::{Clients, Rule, rule::SquashKind};
 use serde::Serialize;
 
 use crate::{
-    args::{Context, KeyArgs, StoreArg},
-    control::Connection,
+    args::{Context, VolumeArgs},
+    control,
     exports::{ExportAnswer, ExportRequest},
     failure::{Code, Failure, Result},
-    plan::DEFAULT_VOLUME,
     report::{print, print_json},
-    session::{self, Session},
 };
 
 /// What to do about exports of NFS.
@@ -25,23 +23,11 @@ pub enum Export {
     Remove(Remove),
 }
 
-/// Which volume.
-#[derive(Args)]
-struct Target {
-    #[command(flatten)]
-    store: StoreArg,
-    /// Volume that is exported [default: default]
-    #[arg(long, value_name = "NAME")]
-    volume: Option<String>,
-    #[command(flatten)]
-    key: KeyArgs,
-}
-
 /// Arguments of `kiseki export list`.
 #[derive(Args)]
 pub struct List {
     #[command(flatten)]
-    target: Target,
+    volume: VolumeArgs,
     /// One JSON array on stdout
     #[arg(long)]
     json: bool,
@@ -51,7 +37,7 @@ pub struct List {
 #[derive(Args)]
 pub struct Add {
     #[command(flatten)]
-    target: Target,
+    volume: VolumeArgs,
     /// Directory, from the root of the volume
     #[arg(value_name = "PATH")]
     path: String,
@@ -76,7 +62,7 @@ pub struct Add {
 #[derive(Args)]
 pub struct Remove {
     #[command(flatten)]
-    target: Target,
+    volume: VolumeArgs,
     /// Directory, from the root of the volume
     #[arg(value_name = "PATH")]
     path: String,
@@ -115,33 +101,19 @@ impl Export {
     }
 }
 
-impl Target {
-    /// Has the daemon do it that has the store, or opens the store.
-    fn ask(&self, context: &Context, request: ExportRequest) -> Result<ExportAnswer> {
-        let store = self.store.dir(context)?;
-        let wanted = self.volume.as_ref().or(context.config.volume.as_ref());
-        if let Some((connection, daemon)) = Connection::to(&store)? {
-            return match self.volume.as_ref().filter(|name| **name != daemon.volume) {
-                None => connection.export(request),
-                Some(name) => Err(Failure::new(format!("the volume {name} is not open"))
-                    .why(format!(
-                        "process {} has the store, for the volume {}",
-                        daemon.pid, daemon.volume
-                    ))
-                    .remedy("end that process first")),
-            };
-        }
-        let info = session::inspect(&store)?.ok_or_else(|| session::no_store(&store))?;
-        let secret = self.key.needed_secret(context, &store, &info)?;
-        let wanted = wanted.map_or(DEFAULT_VOLUME, String::as_str);
-        Session::open(&store, &secret)?.export(wanted, request)
-    }
+fn ask(volume: &VolumeArgs, context: &Context, request: ExportRequest) -> Result<ExportAnswer> {
+    volume.ask(
+        context,
+        request,
+        |daemon, request| daemon.export(request),
+        |session, volume, request| session.export(volume, request),
+    )
 }
 
 impl List {
     fn run(&self, context: &Context) -> Result<Code> {
-        let ExportAnswer::Kept(kept) = self.target.ask(context, ExportRequest::List)? else {
-            return Err(misunderstood());
+        let ExportAnswer::Kept(kept) = ask(&self.volume, context, ExportRequest::List)? else {
+            return Err(control::misunderstood());
         };
         let mut all = Vec::new();
         let mut take = |from, rules: Vec<Rule>| {
@@ -186,9 +158,9 @@ impl Add {
         };
         rule.anonymous_uid = self.anonymous_uid.unwrap_or(rule.anonymous_uid);
         rule.anonymous_gid = self.anonymous_gid.unwrap_or(rule.anonymous_gid);
-        match self.target.ask(context, ExportRequest::Add(rule))? {
+        match ask(&self.volume, context, ExportRequest::Add(rule))? {
             ExportAnswer::Added(_) => Ok(Code::Good),
-            _ => Err(misunderstood()),
+            _ => Err(control::misunderstood()),
         }
     }
 }
@@ -198,19 +170,14 @@ impl Remove {
         let wanted = Rule::new(&self.path, Clients::All)
             .map_err(|error| Failure::usage(error.to_string()))?;
         let request = ExportRequest::Remove(wanted.path, self.clients);
-        match self.target.ask(context, request)? {
+        match ask(&self.volume, context, request)? {
             ExportAnswer::Removed(0) => Err(Failure::new(format!(
                 "the volume has no such export of {}",
                 self.path
             ))
             .remedy("`kiseki export list` shows those there are, and where they come from")),
             ExportAnswer::Removed(_) => Ok(Code::Good),
-            _ => Err(misunderstood()),
+            _ => Err(control::misunderstood()),
         }
     }
-}
-
-fn misunderstood() -> Failure {
-    Failure::new("the daemon answered something else")
-        .remedy("end it and start it again after an upgrade")
 }

@@ -7,13 +7,11 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::{
-    args::{Context, KeyArgs, StoreArg},
-    control::Connection,
+    args::{Context, VolumeArgs},
+    control,
     failure::{Code, Failure, Result},
-    plan::DEFAULT_VOLUME,
     report::{print, print_json},
     s3_keys::{KeyAnswer, KeyRequest, ListedKey},
-    session::{self, Session},
 };
 
 /// What to do about S3.
@@ -39,12 +37,7 @@ pub enum Key {
 #[derive(Args)]
 pub struct Target {
     #[command(flatten)]
-    store: StoreArg,
-    /// Volume that the key opens [default: default]
-    #[arg(long, value_name = "NAME")]
-    volume: Option<String>,
-    #[command(flatten)]
-    key: KeyArgs,
+    volume: VolumeArgs,
     /// One JSON object on stdout
     #[arg(long)]
     json: bool,
@@ -90,25 +83,13 @@ impl S3 {
 }
 
 impl Target {
-    /// Has the daemon do it that has the store, or opens the store.
     fn ask(&self, context: &Context, request: KeyRequest) -> Result<KeyAnswer> {
-        let store = self.store.dir(context)?;
-        let wanted = self.volume.as_ref().or(context.config.volume.as_ref());
-        if let Some((connection, daemon)) = Connection::to(&store)? {
-            return match self.volume.as_ref().filter(|name| **name != daemon.volume) {
-                None => connection.s3_key(request),
-                Some(name) => Err(Failure::new(format!("the volume {name} is not open"))
-                    .why(format!(
-                        "process {} has the store, for the volume {}",
-                        daemon.pid, daemon.volume
-                    ))
-                    .remedy("end that process first")),
-            };
-        }
-        let info = session::inspect(&store)?.ok_or_else(|| session::no_store(&store))?;
-        let secret = self.key.needed_secret(context, &store, &info)?;
-        let wanted = wanted.map_or(DEFAULT_VOLUME, String::as_str);
-        Session::open(&store, &secret)?.s3_key(wanted, request)
+        self.volume.ask(
+            context,
+            request,
+            |daemon, request| daemon.s3_key(request),
+            |session, volume, request| session.s3_key(volume, request),
+        )
     }
 
     fn create(&self, context: &Context) -> Result<Code> {
@@ -117,7 +98,7 @@ impl Target {
             secret_access_key,
         } = self.ask(context, KeyRequest::Create)?
         else {
-            return Err(misunderstood());
+            return Err(control::misunderstood());
         };
         if self.json {
             print_json(&Created {
@@ -136,10 +117,10 @@ impl Target {
 
     fn list(&self, context: &Context) -> Result<Code> {
         let KeyAnswer::Keys(keys) = self.ask(context, KeyRequest::List)? else {
-            return Err(misunderstood());
+            return Err(control::misunderstood());
         };
         if self.json {
-            let store = self.store.dir(context)?;
+            let store = self.volume.store(context)?;
             print_json(&Listing { store, keys })?;
         } else {
             let lines: Vec<String> = keys
@@ -161,7 +142,7 @@ impl Delete {
                 return Err(Failure::new(format!("there is no key {}", self.id))
                     .remedy("`kiseki s3 key list` shows those there are"));
             }
-            _ => return Err(misunderstood()),
+            _ => return Err(control::misunderstood()),
         }
         if self.target.json {
             print_json(&Deleted {
@@ -170,9 +151,4 @@ impl Delete {
         }
         Ok(Code::Good)
     }
-}
-
-fn misunderstood() -> Failure {
-    Failure::new("the daemon answered something else")
-        .remedy("end it and start it again after an upgrade")
 }
