@@ -7,7 +7,7 @@ use nfs3_types::{
         MOUNT_PROGRAM, dirpath, export_node, exports, fhandle3, mountlist, mountres3, mountres3_ok,
         mountstat3, name,
     },
-    xdr_codec::{List, Opaque as Plain},
+    xdr_codec::{List, Opaque},
 };
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
     handle::Handle,
     rpc::{Call, Credentials, Failure, Outcome},
     server::Peer,
-    xdr::{self, Opaque},
+    xdr::{self, Blob},
 };
 
 pub use nfs3_types::mount::{PROGRAM, VERSION};
@@ -59,7 +59,7 @@ fn nothing() -> Outcome {
 }
 
 fn path(arguments: Bytes) -> Result<Vec<u8>, Failure> {
-    let path: Opaque<PATH_MAX> = xdr::all(arguments).map_err(|_| Failure::Garbage)?;
+    let path: Blob<PATH_MAX> = xdr::all(arguments).map_err(|_| Failure::Garbage)?;
     Ok(path.0)
 }
 
@@ -71,7 +71,7 @@ async fn mount(
 ) -> mountres3<'static> {
     match find(nfs, peer, credentials, path).await {
         Ok(handle) => mountres3::Ok(mountres3_ok {
-            fhandle: fhandle3(Plain::owned(nfs.handles.seal(handle).to_vec())),
+            fhandle: fhandle3(Opaque::owned(nfs.handles.seal(handle).to_vec())),
             auth_flavors: vec![AUTH_SYS, AUTH_NONE],
         }),
         Err(fail) => {
@@ -131,12 +131,12 @@ fn status(fail: &Fail) -> mountstat3 {
 fn list(nfs: &Nfs) -> exports<'static, 'static> {
     let mut nodes: Vec<export_node<'_, '_>> = Vec::new();
     for rule in nfs.exports.rules() {
-        let client = name(Plain::owned(rule.clients.to_string().into_bytes()));
+        let client = name(Opaque::owned(rule.clients.to_string().into_bytes()));
         let path = rule.path.into_bytes();
         match nodes.iter_mut().find(|node| *node.ex_dir.0 == *path) {
             Some(node) => node.ex_groups.0.push(client),
             None => nodes.push(export_node {
-                ex_dir: dirpath(Plain::owned(path)),
+                ex_dir: dirpath(Opaque::owned(path)),
                 ex_groups: List(vec![client]),
             }),
         }

@@ -26,7 +26,7 @@ use kiseki_core::{
 };
 use nfs3_types::{
     nfs3::{NFS_PROGRAM, Nfs3Result, nfs_fh3},
-    xdr_codec::{Opaque as Plain, Pack, Unpack},
+    xdr_codec::{Opaque, Pack, Unpack},
 };
 
 use super::{
@@ -199,7 +199,7 @@ impl Request<'_> {
             ino,
         };
         nfs_fh3 {
-            data: Plain::owned(self.nfs.handles.seal(handle).to_vec()),
+            data: Opaque::owned(self.nfs.handles.seal(handle).to_vec()),
         }
     }
 }

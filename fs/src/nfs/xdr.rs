@@ -4,77 +4,83 @@
 //! any length that a message claims before they look for the bytes; what is
 //! decoded here has the types below in their place, which know their limit.
 
-use std::io::{Read, Write};
+use std::io::{self, Read as _};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use nfs3_types::xdr_codec::{Error, Pack, Result, Unpack};
+use nfs3_types::xdr_codec::{Error, Opaque, Pack, Result, Unpack};
 
 /// Bytes of variable length, at most `MAX` (RFC 4506, section 4.10).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Opaque<const MAX: usize>(pub Vec<u8>);
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Blob<const MAX: usize>(pub Vec<u8>);
 
-/// Numbers of variable count, at most `MAX` (RFC 4506, section 4.13).
+/// An array of variable length, at most `MAX` (RFC 4506, section 4.13).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Words<const MAX: usize>(pub Vec<u32>);
+pub struct Array<T, const MAX: usize>(pub Vec<T>);
 
 const fn padding(len: usize) -> usize {
     len.wrapping_neg() & 3
 }
 
-fn length(input: &mut impl Read, max: usize) -> Result<(usize, usize)> {
+/// Reads a length, checked before anything is allocated for it.
+fn length(input: &mut impl io::Read, max: usize) -> Result<(u32, usize)> {
     let (len, read) = u32::unpack(input)?;
-    let len = len as usize;
-    if len > max {
-        return Err(Error::InvalidLength(len));
+    if len as usize > max {
+        return Err(Error::InvalidLength(len as usize));
     }
     Ok((len, read))
 }
 
-impl<const MAX: usize> Unpack for Opaque<MAX> {
-    fn unpack(input: &mut impl Read) -> Result<(Self, usize)> {
-        let (len, read) = length(input, MAX)?;
-        let padded = len + padding(len);
-        let mut bytes = vec![0; padded];
-        input.read_exact(&mut bytes)?;
-        bytes.truncate(len);
-        Ok((Opaque(bytes), read + padded))
+impl<const MAX: usize> From<&[u8]> for Blob<MAX> {
+    fn from(bytes: &[u8]) -> Blob<MAX> {
+        Blob(bytes.to_vec())
     }
 }
 
-impl<const MAX: usize> Pack for Opaque<MAX> {
+impl<const MAX: usize> Pack for Blob<MAX> {
     fn packed_size(&self) -> usize {
-        4 + self.0.len() + padding(self.0.len())
+        Opaque::borrowed(&self.0).packed_size()
     }
 
-    fn pack(&self, out: &mut impl Write) -> Result<usize> {
+    fn pack(&self, out: &mut impl io::Write) -> Result<usize> {
+        Opaque::borrowed(&self.0).pack(out)
+    }
+}
+
+impl<const MAX: usize> Unpack for Blob<MAX> {
+    fn unpack(input: &mut impl io::Read) -> Result<(Self, usize)> {
+        let (len, _) = length(input, MAX)?;
+        // The length is put back for the codec, which reads it with the bytes.
+        let prefix = len.to_be_bytes();
+        let (bytes, read) = Opaque::unpack(&mut prefix.as_slice().chain(input))?;
+        Ok((Blob(bytes.into_owned()), read))
+    }
+}
+
+impl<T: Pack, const MAX: usize> Pack for Array<T, MAX> {
+    fn packed_size(&self) -> usize {
+        4 + self.0.iter().map(Pack::packed_size).sum::<usize>()
+    }
+
+    fn pack(&self, out: &mut impl io::Write) -> Result<usize> {
         let len = u32::try_from(self.0.len()).map_err(|_| Error::ObjectTooLarge(self.0.len()))?;
-        len.pack(out)?;
-        out.write_all(&self.0)?;
-        out.write_all(&[0; 3][..padding(self.0.len())])?;
-        Ok(self.packed_size())
-    }
-}
-
-impl<const MAX: usize> Unpack for Words<MAX> {
-    fn unpack(input: &mut impl Read) -> Result<(Self, usize)> {
-        let (count, mut read) = length(input, MAX)?;
-        let mut words = Vec::with_capacity(count);
-        for _ in 0..count {
-            let (word, more) = u32::unpack(input)?;
-            words.push(word);
-            read += more;
+        let mut written = len.pack(out)?;
+        for item in &self.0 {
+            written += item.pack(out)?;
         }
-        Ok((Words(words), read))
+        Ok(written)
     }
 }
 
-impl<const MAX: usize> Pack for Words<MAX> {
-    fn packed_size(&self) -> usize {
-        4 + 4 * self.0.len()
-    }
-
-    fn pack(&self, out: &mut impl Write) -> Result<usize> {
-        self.0.pack(out)
+impl<T: Unpack, const MAX: usize> Unpack for Array<T, MAX> {
+    fn unpack(input: &mut impl io::Read) -> Result<(Self, usize)> {
+        let (len, mut read) = length(input, MAX)?;
+        let mut items = Vec::new();
+        for _ in 0..len {
+            let (item, taken) = T::unpack(input)?;
+            items.push(item);
+            read += taken;
+        }
+        Ok((Array(items), read))
     }
 }
 
@@ -153,25 +159,25 @@ mod tests {
     #[test]
     fn a_length_beyond_the_limit_is_refused_before_anything_is_taken() {
         let claims = Bytes::from_static(&[0xff, 0xff, 0xff, 0xff, 1, 2]);
-        assert!(all::<Opaque<64>>(claims.clone()).is_err());
-        assert!(all::<Words<16>>(claims.clone()).is_err());
+        assert!(all::<Blob<64>>(claims.clone()).is_err());
+        assert!(all::<Array<u32, 16>>(claims.clone()).is_err());
         assert!(take_bytes(&mut claims.clone()).is_err());
     }
 
     #[test]
     fn nothing_may_follow_and_nothing_may_lack() {
-        let three = encode(&Opaque::<8>(vec![1, 2, 3]));
+        let three = encode(&Blob::<8>(vec![1, 2, 3]));
         assert_eq!(three.as_ref(), [0, 0, 0, 3, 1, 2, 3, 0]);
-        assert_eq!(all::<Opaque<8>>(three.clone()).unwrap().0, [1, 2, 3]);
-        assert!(all::<Opaque<8>>(three.slice(..7)).is_err());
+        assert_eq!(all::<Blob<8>>(three.clone()).unwrap().0, [1, 2, 3]);
+        assert!(all::<Blob<8>>(three.slice(..7)).is_err());
         let mut longer = BytesMut::from(three.as_ref());
         longer.extend_from_slice(&[0; 4]);
-        assert!(all::<Opaque<8>>(longer.freeze()).is_err());
+        assert!(all::<Blob<8>>(longer.freeze()).is_err());
     }
 
     #[test]
     fn bytes_are_taken_as_they_lie() {
-        let mut message = BytesMut::from(encode(&Opaque::<8>(vec![1, 2, 3])).as_ref());
+        let mut message = BytesMut::from(encode(&Blob::<8>(vec![1, 2, 3])).as_ref());
         message.extend_from_slice(&[0, 0, 0, 9]);
         let mut message = message.freeze();
         let start = message.as_ptr();

@@ -8,7 +8,7 @@ use nfs3_types::{
     xdr_codec::{Pack, XdrCodec},
 };
 
-use crate::nfs::xdr::{self, Opaque, Words};
+use crate::nfs::xdr::{self, Array, Blob};
 
 /// Longest body of a credential or verifier (section 8.2).
 const AUTH_MAX: usize = 400;
@@ -109,7 +109,7 @@ pub enum Rejected {
 #[derive(XdrCodec)]
 struct Auth {
     flavor: u32,
-    body: Opaque<AUTH_MAX>,
+    body: Blob<AUTH_MAX>,
 }
 
 #[derive(XdrCodec)]
@@ -124,10 +124,10 @@ struct Head {
 #[derive(XdrCodec)]
 struct AuthSys {
     stamp: u32,
-    machine: Opaque<MACHINE_MAX>,
+    machine: Blob<MACHINE_MAX>,
     uid: u32,
     gid: u32,
-    groups: Words<GROUPS_MAX>,
+    groups: Array<u32, GROUPS_MAX>,
 }
 
 impl Call {

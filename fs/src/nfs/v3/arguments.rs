@@ -7,14 +7,14 @@ use nfs3_types::{
     xdr_codec::{Result, XdrCodec},
 };
 
-use crate::nfs::xdr::{self, Opaque};
+use crate::nfs::xdr::{self, Blob};
 
 /// Longest name or path that is decoded; what is too long for the engine is
 /// answered as such.
 const TEXT_MAX: usize = 8192;
 
-pub(super) type FileHandle = Opaque<NFS3_FHSIZE>;
-pub(super) type Text = Opaque<TEXT_MAX>;
+pub(super) type FileHandle = Blob<NFS3_FHSIZE>;
+pub(super) type Text = Blob<TEXT_MAX>;
 
 /// A handle and nothing else: GETATTR, READLINK, FSSTAT, FSINFO, PATHCONF.
 #[derive(XdrCodec)]

@@ -16,7 +16,7 @@ use nfs3_types::{
         Nfs3Option, READDIR3resfail, READDIR3resok, READDIRPLUS3resfail, READDIRPLUS3resok,
         cookieverf3, dirlist3, dirlistplus3, entry3, entryplus3, filename3, post_op_attr,
     },
-    xdr_codec::{BoundedList, Opaque as Plain, Pack},
+    xdr_codec::{BoundedList, Opaque, Pack},
 };
 
 use super::{
@@ -87,7 +87,7 @@ impl Request<'_> {
             };
             let entry = entry3 {
                 fileid: line.ino.0,
-                name: filename3(Plain::owned(line.name.to_vec())),
+                name: filename3(Opaque::owned(line.name.to_vec())),
                 cookie: line.cookie,
             };
             if entries.try_push(entry).is_err() {
@@ -174,7 +174,7 @@ impl Request<'_> {
         }
         Ok(Some(entryplus3 {
             fileid: line.ino.0,
-            name: filename3(Plain::owned(line.name.to_vec())),
+            name: filename3(Opaque::owned(line.name.to_vec())),
             cookie: line.cookie,
             name_attributes,
             name_handle,

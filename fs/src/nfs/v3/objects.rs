@@ -11,7 +11,7 @@ use nfs3_types::{
         ACCESS3_READ, ACCESS3resfail, ACCESS3resok, GETATTR3resok, Nfs3Option, READLINK3resfail,
         READLINK3resok, SETATTR3resfail, SETATTR3resok, nfspath3, sattrguard3, wcc_data,
     },
-    xdr_codec::{Opaque as Plain, Void},
+    xdr_codec::{Opaque, Void},
 };
 
 use super::{
@@ -133,7 +133,7 @@ impl Request<'_> {
         match read.await {
             Ok((attr, target)) => Results::Ok(READLINK3resok {
                 symlink_attributes: self.known(Some(&attr)),
-                data: nfspath3(Plain::owned(target.to_vec())),
+                data: nfspath3(Opaque::owned(target.to_vec())),
             }),
             Err(fail) => Results::Err((status(&fail), READLINK3resfail::default())),
         }

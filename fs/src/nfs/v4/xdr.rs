@@ -1,7 +1,6 @@
 //! The types of RFC 5662, under shorter names.
 //!
-//! Encoding is that of `nfs3_types`. What is here beside the types bounds
-//! lengths before anything is allocated for them: they come from the network.
+//! What has no bound there has one here, because it comes from the network.
 
 mod attributes;
 mod extended;
@@ -11,11 +10,13 @@ mod operation;
 mod sessions;
 mod status;
 
-use std::io::{self, Read as _};
+use std::io;
 
 use bytes::Bytes;
 pub use nfs3_types::xdr_codec::XdrCodec;
-use nfs3_types::xdr_codec::{Error, Opaque, Pack, Result, Unpack};
+use nfs3_types::xdr_codec::{Opaque, Pack, Result, Unpack};
+
+pub use crate::nfs::xdr::{Array, Blob};
 
 pub use attributes::*;
 pub use extended::*;
@@ -38,10 +39,6 @@ pub const TEXT_MAX: usize = 65_536;
 /// Longest data of a WRITE that is read at all.
 const DATA_MAX: usize = 4 << 20;
 
-/// Bytes of variable length, at most `MAX`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Blob<const MAX: usize>(pub Vec<u8>);
-
 /// A name of a directory entry, or the target of a link.
 pub type Text = Blob<TEXT_MAX>;
 /// A file handle.
@@ -50,35 +47,6 @@ pub type Handle = Blob<HANDLE_MAX>;
 pub type OwnerName = Blob<OWNER_MAX>;
 /// Data of a WRITE.
 pub type Data = Blob<DATA_MAX>;
-
-impl<const MAX: usize> From<&[u8]> for Blob<MAX> {
-    fn from(bytes: &[u8]) -> Blob<MAX> {
-        Blob(bytes.to_vec())
-    }
-}
-
-impl<const MAX: usize> Pack for Blob<MAX> {
-    fn packed_size(&self) -> usize {
-        Opaque::borrowed(&self.0).packed_size()
-    }
-
-    fn pack(&self, out: &mut impl io::Write) -> Result<usize> {
-        Opaque::borrowed(&self.0).pack(out)
-    }
-}
-
-impl<const MAX: usize> Unpack for Blob<MAX> {
-    fn unpack(input: &mut impl io::Read) -> Result<(Self, usize)> {
-        let (len, _) = u32::unpack(input)?;
-        if len as usize > MAX {
-            return Err(Error::InvalidLength(len as usize));
-        }
-        // The length is put back for the codec, which reads it with the bytes.
-        let prefix = len.to_be_bytes();
-        let (bytes, read) = Opaque::unpack(&mut prefix.as_slice().chain(input))?;
-        Ok((Blob(bytes.into_owned()), read))
-    }
-}
 
 /// Bytes on their way out, shared with whoever made them.
 #[derive(Debug)]
@@ -91,41 +59,6 @@ impl Pack for Payload {
 
     fn pack(&self, out: &mut impl io::Write) -> Result<usize> {
         Opaque::borrowed(&self.0).pack(out)
-    }
-}
-
-/// An array of variable length, at most `MAX`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Array<T, const MAX: usize>(pub Vec<T>);
-
-impl<T: Pack, const MAX: usize> Pack for Array<T, MAX> {
-    fn packed_size(&self) -> usize {
-        4 + self.0.iter().map(Pack::packed_size).sum::<usize>()
-    }
-
-    fn pack(&self, out: &mut impl io::Write) -> Result<usize> {
-        let len = u32::try_from(self.0.len()).map_err(|_| Error::ObjectTooLarge(self.0.len()))?;
-        let mut written = len.pack(out)?;
-        for item in &self.0 {
-            written += item.pack(out)?;
-        }
-        Ok(written)
-    }
-}
-
-impl<T: Unpack, const MAX: usize> Unpack for Array<T, MAX> {
-    fn unpack(input: &mut impl io::Read) -> Result<(Self, usize)> {
-        let (len, mut read) = u32::unpack(input)?;
-        if len as usize > MAX {
-            return Err(Error::InvalidLength(len as usize));
-        }
-        let mut items = Vec::new();
-        for _ in 0..len {
-            let (item, taken) = T::unpack(input)?;
-            items.push(item);
-            read += taken;
-        }
-        Ok((Array(items), read))
     }
 }
 
