@@ -178,8 +178,6 @@ impl Programs for Nfs {
             _ => failed(Failure::NoProgram),
         }
     }
-
-    fn gone(&self, _peer: &Peer) {}
 }
 
 /// How to serve.

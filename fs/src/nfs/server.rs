@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use connection::Connection;
-pub use connection::{CallError, Peer};
+pub use connection::Peer;
 use register::Register;
 
 use super::{
@@ -38,9 +38,6 @@ pub trait Programs: Send + Sync + 'static {
         peer: Arc<Peer>,
         call: Call,
     ) -> impl Future<Output = Outcome> + Send + 'static;
-
-    /// A connection is gone.
-    fn gone(&self, peer: &Peer);
 }
 
 /// A listener and its connections.
@@ -134,12 +131,7 @@ fn serve<P: Programs>(
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
     let entry = register.enter();
-    let (peer, outgoing) = Peer::new(entry.id(), address);
-    let connection = Connection::new(stream, peer.clone(), outgoing, entry, programs.clone());
-    let programs = programs.clone();
-    tokio::spawn(async move {
-        connection.run(stopped).await;
-        peer.close();
-        programs.gone(&peer);
-    });
+    let peer = Peer::new(entry.id(), address);
+    let connection = Connection::new(stream, peer, entry, programs.clone());
+    tokio::spawn(connection.run(stopped));
 }

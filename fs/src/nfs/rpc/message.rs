@@ -95,10 +95,7 @@ pub enum Rejected {
     /// stream means nothing either.
     NoCall,
     /// A reply, to somebody who called over this connection.
-    Reply {
-        /// Which call it answers.
-        xid: u32,
-    },
+    Reply,
     /// A call of another version of RPC; answer with [`rpc_mismatch`].
     Version {
         /// Which call.
@@ -140,7 +137,7 @@ impl Call {
         let xid = xdr::take(&mut message).map_err(no_call)?;
         match xdr::take(&mut message).map_err(no_call)? {
             msg_type::CALL => {}
-            msg_type::REPLY => return Err(Rejected::Reply { xid }),
+            msg_type::REPLY => return Err(Rejected::Reply),
         }
         if xdr::take::<u32>(&mut message).map_err(no_call)? != RPC_VERSION_2 {
             return Err(Rejected::Version { xid });
@@ -287,7 +284,7 @@ mod tests {
         let decode = |words: &[u32]| Call::decode(message(words)).map(|call| call.xid);
         assert_eq!(decode(&[]), Err(Rejected::NoCall));
         assert_eq!(decode(&[7, 2]), Err(Rejected::NoCall));
-        assert_eq!(decode(&[7, 1, 0]), Err(Rejected::Reply { xid: 7 }));
+        assert_eq!(decode(&[7, 1, 0]), Err(Rejected::Reply));
         assert_eq!(decode(&[7, 0, 3]), Err(Rejected::Version { xid: 7 }));
         assert_eq!(decode(&[7, 0, 2, 1, 1]), Err(Rejected::NoCall));
         let claims = [7, 0, 2, 1, 1, 0, 0, 401];

@@ -6,23 +6,17 @@
 //! not read, no more calls are taken from it.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     io::{self, IoSlice},
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
+    sync::Arc,
 };
 
 use bytes::{Buf, Bytes};
 use futures_util::FutureExt;
-use nfs3_types::rpc::{RPC_VERSION_2, msg_type};
-use parking_lot::Mutex;
 use tokio::{
     net::TcpStream,
-    sync::{mpsc, oneshot, watch},
+    sync::watch,
     task::{JoinError, JoinSet},
 };
 
@@ -44,96 +38,20 @@ const PIECES: usize = 64;
 /// Calls that are answered before others get the thread.
 const TURN: usize = 32;
 
-/// Messages to the client, other than replies, that may wait.
-const OUTGOING: usize = 16;
-
-/// How long a client may take to answer a call of ours.
-const PATIENCE: Duration = Duration::from_secs(20);
-
 /// The client of a connection.
 pub struct Peer {
     /// Number of the connection; no other has it while the server runs.
     pub id: u64,
     /// Where it comes from.
     pub address: SocketAddr,
-    outgoing: mpsc::Sender<Bytes>,
-    xid: AtomicU32,
-    /// Calls of ours that it has not answered; `None` when it is gone.
-    asked: Mutex<Option<HashMap<u32, oneshot::Sender<Bytes>>>>,
-}
-
-/// Why a call of ours was not answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CallError {
-    /// The connection is gone.
-    #[error("the connection is gone")]
-    Gone,
-    /// It took too long.
-    #[error("the client does not answer")]
-    TimedOut,
 }
 
 impl Peer {
-    pub(super) fn new(id: u64, address: SocketAddr) -> (Arc<Peer>, mpsc::Receiver<Bytes>) {
-        let (outgoing, receiver) = mpsc::channel(OUTGOING);
-        let peer = Peer {
+    pub(super) fn new(id: u64, address: SocketAddr) -> Arc<Peer> {
+        Arc::new(Peer {
             id,
             address: SocketAddr::new(address.ip().to_canonical(), address.port()),
-            outgoing,
-            xid: AtomicU32::new(1),
-            asked: Mutex::new(Some(HashMap::new())),
-        };
-        (Arc::new(peer), receiver)
-    }
-
-    /// Calls a program of the client over its own connection. `rest` is the
-    /// call from the program number on: program, version, procedure,
-    /// credential, verifier, arguments. What follows the xid and the message
-    /// type of the reply is answered.
-    ///
-    /// # Errors
-    /// See [`CallError`].
-    pub async fn call(&self, rest: Bytes) -> Result<Bytes, CallError> {
-        let xid = self.xid.fetch_add(1, Ordering::Relaxed);
-        let (answer, answered) = oneshot::channel();
-        match &mut *self.asked.lock() {
-            Some(asked) => asked.insert(xid, answer),
-            None => return Err(CallError::Gone),
-        };
-        let mut call = Vec::with_capacity(12 + rest.len());
-        for word in [xid, msg_type::CALL as u32, RPC_VERSION_2] {
-            call.extend_from_slice(&word.to_be_bytes());
-        }
-        call.extend_from_slice(&rest);
-        let sent = self.outgoing.send(call.into()).await;
-        let done = match sent {
-            Ok(()) => tokio::time::timeout(PATIENCE, answered).await,
-            Err(_) => return Err(CallError::Gone),
-        };
-        if let Some(asked) = &mut *self.asked.lock() {
-            asked.remove(&xid);
-        }
-        match done {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(_)) => Err(CallError::Gone),
-            Err(_) => Err(CallError::TimedOut),
-        }
-    }
-
-    fn answered(&self, xid: u32, message: &Bytes) {
-        let waiting = self
-            .asked
-            .lock()
-            .as_mut()
-            .and_then(|asked| asked.remove(&xid));
-        if let Some(waiting) = waiting {
-            // Whoever asked may have given up.
-            let _ = waiting.send(message.slice(8..));
-        }
-    }
-
-    pub(super) fn close(&self) {
-        *self.asked.lock() = None;
+        })
     }
 }
 
@@ -159,7 +77,6 @@ type Answer = (u32, Outcome);
 pub(super) struct Connection<P> {
     stream: TcpStream,
     peer: Arc<Peer>,
-    outgoing: mpsc::Receiver<Bytes>,
     entry: Entry,
     programs: Arc<P>,
     input: record::Assembly,
@@ -173,17 +90,10 @@ pub(super) struct Connection<P> {
 }
 
 impl<P: Programs> Connection<P> {
-    pub fn new(
-        stream: TcpStream,
-        peer: Arc<Peer>,
-        outgoing: mpsc::Receiver<Bytes>,
-        entry: Entry,
-        programs: Arc<P>,
-    ) -> Self {
+    pub fn new(stream: TcpStream, peer: Arc<Peer>, entry: Entry, programs: Arc<P>) -> Self {
         Connection {
             stream,
             peer,
-            outgoing,
             entry,
             programs,
             input: record::Assembly::default(),
@@ -236,9 +146,6 @@ impl<P: Programs> Connection<P> {
                     self.working -= cost;
                     self.reply(answer);
                 }
-                Some(message) = self.outgoing.recv(), if !self.finished => {
-                    self.queue(vec![message]);
-                }
             }
         }
     }
@@ -269,10 +176,8 @@ impl<P: Programs> Connection<P> {
         let call = match Call::decode(message.clone()) {
             Ok(call) => call,
             Err(Rejected::NoCall) => return Err(End::NoCall),
-            Err(Rejected::Reply { xid }) => {
-                self.peer.answered(xid, &message);
-                return Ok(());
-            }
+            // Nobody here has called this client.
+            Err(Rejected::Reply) => return Ok(()),
             Err(Rejected::Version { xid }) => {
                 self.queue(vec![message::rpc_mismatch(xid)]);
                 return Ok(());
