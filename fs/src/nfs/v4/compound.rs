@@ -23,8 +23,7 @@ use super::{
     failure::{Failure, Outcome},
     sessions::Begun,
     xdr::{
-        Blob, CompoundHead, CompoundReply, Operation, Sequence, SessionId, StateId, Status,
-        is_text, number, put, take,
+        CompoundHead, Operation, Sequence, SessionId, StateId, Status, is_text, number, put, take,
     },
 };
 use crate::nfs::{Nfs, Target, caller::Identity, handle::Handle, rpc::Credentials, server::Peer};
@@ -464,14 +463,5 @@ fn in_place(operation: u32) -> Result<(), Status> {
         number::SEQUENCE => Err(Status::SequencePos),
         number::BIND_CONN_TO_SESSION => Err(Status::NotOnlyOp),
         _ => Ok(()),
-    }
-}
-
-/// What COMPOUND's results begin with.
-fn head(status: Status, tag: &Blob<1024>, results: u32) -> CompoundReply {
-    CompoundReply {
-        status,
-        tag: tag.clone(),
-        results,
     }
 }

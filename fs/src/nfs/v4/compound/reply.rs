@@ -1,9 +1,11 @@
 //! The results of a COMPOUND while they grow.
 
-use super::head;
-use crate::nfs::v4::{
-    failure::Failure,
-    xdr::{Bitmap, Blob, Status, number, put},
+use crate::nfs::{
+    v4::{
+        failure::Failure,
+        xdr::{Bitmap, Blob, CompoundReply, Status, number, put},
+    },
+    xdr,
 };
 
 /// Bytes that an operation which changes something answers at most, beside
@@ -12,8 +14,10 @@ const CHANGE_RESULT: usize = 256;
 
 /// Results so far.
 pub struct Reply {
-    tag: Blob<1024>,
-    results: Vec<u8>,
+    /// The head, whose status and count are set at the end, and results.
+    encoded: Vec<u8>,
+    /// Bytes of the head.
+    head: usize,
     count: u32,
     /// Where the operation under way begins.
     at: usize,
@@ -24,9 +28,15 @@ pub struct Reply {
 impl Reply {
     /// None yet.
     pub fn new(tag: Blob<1024>) -> Reply {
-        Reply {
+        let mut encoded = Vec::with_capacity(512);
+        encoded.extend_from_slice(&xdr::encode(&CompoundReply {
+            status: Status::Ok,
             tag,
-            results: Vec::with_capacity(512),
+            results: 0,
+        }));
+        Reply {
+            head: encoded.len(),
+            encoded,
             count: 0,
             at: 0,
             limit: usize::MAX,
@@ -42,7 +52,7 @@ impl Reply {
 
     /// Bytes so far, head included.
     pub fn len(&self) -> usize {
-        12 + self.tag.0.len().next_multiple_of(4) + self.results.len()
+        self.encoded.len()
     }
 
     /// Bytes that data of the operation under way may still take.
@@ -58,16 +68,16 @@ impl Reply {
 
     /// Begins an operation, which is taken to succeed until it fails.
     pub fn begin(&mut self, operation: u32) {
-        self.at = self.results.len();
+        self.at = self.encoded.len();
         self.count += 1;
-        self.results.extend_from_slice(&operation.to_be_bytes());
-        self.results
+        self.encoded.extend_from_slice(&operation.to_be_bytes());
+        self.encoded
             .extend_from_slice(&(Status::Ok as u32).to_be_bytes());
     }
 
     /// Where its results go.
     pub fn body(&mut self) -> &mut Vec<u8> {
-        &mut self.results
+        &mut self.encoded
     }
 
     /// Ends an operation that succeeded, unless its results do not fit.
@@ -82,7 +92,7 @@ impl Reply {
     pub fn fail_with(&mut self, failure: &Failure) -> Status {
         let status = self.set_status(failure.status());
         if let Failure::Denied(denied) = failure
-            && put(&mut self.results, &**denied).is_err()
+            && put(&mut self.encoded, &**denied).is_err()
         {
             return self.set_status(Status::ServerFault);
         }
@@ -102,24 +112,22 @@ impl Reply {
 
     /// Takes the results of the operation under way back.
     fn set_status(&mut self, status: Status) -> Status {
-        let operation = self.results.get(self.at..self.at + 4);
+        let operation = self.encoded.get(self.at..self.at + 4);
         let set_attr = operation == Some(&number::SETATTR.to_be_bytes()[..]);
-        self.results.truncate(self.at + 4);
-        self.results
+        self.encoded.truncate(self.at + 4);
+        self.encoded
             .extend_from_slice(&(status as u32).to_be_bytes());
-        if set_attr && put(&mut self.results, &Bitmap::default()).is_err() {
+        if set_attr && put(&mut self.encoded, &Bitmap::default()).is_err() {
             return Status::ServerFault;
         }
         status
     }
 
     /// The whole, encoded.
-    pub fn end(self, status: Status) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.len());
-        // A head always fits.
-        if put(&mut out, &head(status, &self.tag, self.count)).is_ok() {
-            out.extend_from_slice(&self.results);
-        }
-        out
+    pub fn end(mut self, status: Status) -> Vec<u8> {
+        self.encoded[..4].copy_from_slice(&(status as u32).to_be_bytes());
+        let count = self.head - 4..self.head;
+        self.encoded[count].copy_from_slice(&self.count.to_be_bytes());
+        self.encoded
     }
 }
