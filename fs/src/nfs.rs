@@ -16,6 +16,7 @@
 
 pub mod answered;
 pub mod caller;
+mod device;
 pub mod export;
 pub mod fail;
 pub mod files;
@@ -55,6 +56,12 @@ use parking_lot::Mutex;
 use rpc::{Call, Credentials, Failure, Outcome};
 use server::{Listener, Peer, Programs};
 use tokio::task::JoinHandle;
+
+/// Most bytes of one READ or WRITE.
+pub const TRANSFER_MAX: u32 = 1 << 20;
+
+/// Directory of the front end in the volume, see [`Volume::private_dir`].
+const PRIVATE: &[u8] = b"nfs";
 
 /// What all programs share.
 pub struct Nfs {
@@ -112,10 +119,11 @@ impl Nfs {
             panic!("the system gives no random bytes: {error}");
         }
         let front = next_front();
+        let handles = Handles::of(&volume);
         Ok(Nfs {
-            v4: v4::Service::open(&volume, front, v4::LEASE).await?,
+            v4: v4::Service::open(&volume, front, handles.volume(), v4::LEASE).await?,
             locks: Mutex::default(),
-            handles: Handles::of(&volume),
+            handles,
             order: Order::new(&volume, front),
             files: Files::new(&volume),
             answered: Answered::default(),

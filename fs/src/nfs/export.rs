@@ -151,23 +151,34 @@ impl Entry {
         }
     }
 
-    /// Looks where the path leads now. Links are not followed: what is
-    /// exported must not depend on who may write into the tree.
+    /// Looks where the path leads now.
     async fn find(&self, volume: &Volume) -> Result<Option<Ino>, Error> {
-        let mut at = Ino::ROOT;
-        for name in rule_names(&self.rule) {
-            match volume.lookup(at, name).await {
-                Ok(found) if found.kind == Kind::Directory => at = found.ino,
-                Ok(_) | Err(Error::NotFound | Error::NotADirectory) => {
-                    self.root.store(0, Ordering::Relaxed);
-                    return Ok(None);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        self.root.store(at.0, Ordering::Relaxed);
-        Ok(Some(at))
+        let way = way(volume, &self.rule).await?;
+        let root = way.and_then(|way| way.last().copied());
+        let known = root.map_or(0, |root| root.0);
+        self.root.store(known, Ordering::Relaxed);
+        Ok(root)
     }
+}
+
+/// The directories from the root to the one of a rule, both included; `None`
+/// while there is none at its path. Links are not followed: what is exported
+/// must not depend on who may write into the tree.
+///
+/// # Errors
+/// The volume is damaged.
+pub(super) async fn way(volume: &Volume, rule: &Rule) -> Result<Option<Vec<Ino>>, Error> {
+    let mut at = Ino::ROOT;
+    let mut way = vec![at];
+    for name in rule_names(rule) {
+        match volume.lookup(at, name).await {
+            Ok(found) if found.kind == Kind::Directory => at = found.ino,
+            Ok(_) | Err(Error::NotFound | Error::NotADirectory) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        way.push(at);
+    }
+    Ok(Some(way))
 }
 
 fn rule_names(rule: &Rule) -> Vec<&[u8]> {

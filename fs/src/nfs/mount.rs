@@ -15,7 +15,10 @@ use super::{
     caller::{EXECUTE, Identity},
     fail::Fail,
     handle::Handle,
-    rpc::{Call, Credentials, Failure, Outcome},
+    rpc::{
+        Call, Credentials, Failure, Outcome,
+        message::{AUTH_NONE, AUTH_SYS},
+    },
     server::Peer,
     xdr::{self, Blob},
 };
@@ -24,9 +27,6 @@ pub use nfs3_types::mount::{PROGRAM, VERSION};
 
 /// Longest path that is taken.
 const PATH_MAX: usize = 1024;
-
-const AUTH_NONE: u32 = 0;
-const AUTH_SYS: u32 = 1;
 
 /// Answers a call.
 pub(super) async fn call(nfs: &Nfs, peer: &Peer, call: Call) -> Outcome {

@@ -42,9 +42,6 @@ use crate::stats::Operation;
 
 pub use nfs3_types::nfs3::{PROGRAM, VERSION};
 
-/// Most bytes that one READ or WRITE moves.
-pub const TRANSFER_MAX: u32 = 1 << 20;
-
 /// A procedure, to count it.
 #[derive(Clone, Copy)]
 pub struct Procedure(NFS_PROGRAM);

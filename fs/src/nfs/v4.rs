@@ -41,12 +41,12 @@ use kiseki_core::{
 use parking_lot::Mutex;
 
 use super::{
-    Nfs,
+    Nfs, TRANSFER_MAX,
     locks::Owner,
     rpc::{Call, Failure, Outcome},
     server::Peer,
 };
-use attributes::{IO_MAX, Server};
+use attributes::Server;
 use opens::Closed;
 use records::Records;
 use state::State;
@@ -81,11 +81,16 @@ pub struct Service {
 }
 
 impl Service {
-    /// Reads who had state before.
+    /// Reads who had state before. `fsid` is what tells the volume from others.
     ///
     /// # Errors
     /// The volume is damaged, or takes no writes and has no place yet.
-    pub async fn open(volume: &Volume, front: FrontId, lease: Duration) -> Result<Service> {
+    pub async fn open(
+        volume: &Volume,
+        front: FrontId,
+        fsid: u64,
+        lease: Duration,
+    ) -> Result<Service> {
         let records = Records::open(volume, front).await?;
         let known = records.load().await?;
         let boot = records.next_boot().await?;
@@ -102,22 +107,17 @@ impl Service {
             server: Server {
                 lease: u32::try_from(lease.as_secs()).unwrap_or(u32::MAX).max(1),
                 fsid: FsId {
-                    major: volume_number(volume),
+                    major: fsid,
                     minor: 0,
                 },
             },
-            largest: IO_MAX + OVERHEAD,
+            largest: TRANSFER_MAX + OVERHEAD,
         })
     }
 
     fn now(&self) -> Instant {
         Instant::now()
     }
-}
-
-/// What tells a volume from others.
-fn volume_number(volume: &Volume) -> u64 {
-    super::handle::Handles::of(volume).volume()
 }
 
 /// Answers a call.

@@ -10,9 +10,7 @@ use kiseki_core::{
 };
 
 use super::Rule;
-
-/// Directory of the front end in the volume, see [`Volume::private_dir`].
-pub(crate) const PRIVATE: &[u8] = b"nfs";
+use crate::nfs::PRIVATE;
 
 const FILE: &[u8] = b"exports";
 const UNFINISHED: &[u8] = b"exports.new";

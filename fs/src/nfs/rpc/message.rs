@@ -19,8 +19,10 @@ const MACHINE_MAX: usize = 255;
 /// Most groups in a credential (appendix A).
 const GROUPS_MAX: usize = 16;
 
-const AUTH_NONE: u32 = 0;
-const AUTH_SYS: u32 = 1;
+/// Flavor of credentials that say nothing.
+pub const AUTH_NONE: u32 = 0;
+/// Flavor of credentials that name a user of the client.
+pub const AUTH_SYS: u32 = 1;
 
 /// A call.
 #[derive(Clone, Debug)]

@@ -3,8 +3,10 @@
 use bytes::{Buf, Bytes, BytesMut};
 use nfs3_types::rpc::fragment_header;
 
-/// The longest message that is taken: 1 MiB of data, and what goes with it.
-pub const LONGEST: usize = (1 << 20) + (64 << 10);
+use crate::nfs::TRANSFER_MAX;
+
+/// The longest message that is taken: data, and what goes with it.
+pub const LONGEST: usize = TRANSFER_MAX as usize + (64 << 10);
 
 /// Most pieces that a message may come in. Clients send one.
 const FRAGMENTS: u32 = 64;

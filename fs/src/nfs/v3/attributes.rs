@@ -10,6 +10,8 @@ use nfs3_types::nfs3::{
     wcc_attr,
 };
 
+use crate::nfs::device;
+
 /// Attributes of an inode of the volume with this identity.
 pub(super) fn attributes(volume: u64, attr: &Attr) -> fattr3 {
     fattr3 {
@@ -58,19 +60,12 @@ fn kind(kind: Kind) -> ftype3 {
     }
 }
 
-/// A device number as Linux encodes it for user space, taken apart.
 fn device(rdev: u32) -> specdata3 {
+    let (specdata1, specdata2) = device::split(rdev);
     specdata3 {
-        specdata1: rdev >> 8 & 0xfff,
-        specdata2: rdev & 0xff | rdev >> 12 & 0xfff00,
+        specdata1,
+        specdata2,
     }
-}
-
-/// The same, put together; `None` for numbers that Linux does not have.
-pub(super) fn rdev(device: &specdata3) -> Option<u32> {
-    let (major, minor) = (device.specdata1, device.specdata2);
-    let fits = major < 1 << 12 && minor < 1 << 20;
-    fits.then_some(minor & 0xff | major << 8 | (minor & 0xfff00) << 12)
 }
 
 /// A time of the protocol goes from 1970 to 2106; one outside is moved to the
@@ -140,22 +135,6 @@ fn given<T: Copy + nfs3_types::xdr_codec::Pack + nfs3_types::xdr_codec::Unpack>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn device_numbers_survive() {
-        for (major, minor) in [(8, 1), (0xfff, 0xfffff), (0, 0), (259, 70_000)] {
-            let both = specdata3 {
-                specdata1: major,
-                specdata2: minor,
-            };
-            assert_eq!(rdev(&both).map(device), Some(both));
-        }
-        let large = specdata3 {
-            specdata1: 1 << 12,
-            specdata2: 0,
-        };
-        assert_eq!(rdev(&large), None);
-    }
 
     #[test]
     fn times_outside_the_protocol_are_moved_to_its_ends() {

@@ -11,12 +11,12 @@ use nfs3_types::{
 };
 
 use super::{
-    Request, Results, TRANSFER_MAX,
+    Request, Results,
     arguments::{Commit, Read, Write},
     status::status,
 };
 use crate::nfs::{
-    Target,
+    TRANSFER_MAX, Target,
     fail::Fail,
     rpc::{Failure, Outcome},
     xdr,
@@ -104,7 +104,7 @@ impl Request<'_> {
         let turn = self.nfs.order.one(ino).await;
         let before = self.before(ino).await?;
         let written = self.write_file(&target, &before.attr, a).await;
-        *wcc = self.wcc(Some(&before)).await;
+        *wcc = self.wcc(&before).await;
         drop(turn);
         let written = written?;
         let committed = match a.stable {
@@ -153,7 +153,7 @@ impl Request<'_> {
         target.who.check_write(volume, &before.attr).await?;
         // All of the file: what lies outside the range becomes durable early.
         let settled = self.nfs.settle(target.ino()).await;
-        *wcc = self.wcc(Some(&before)).await;
+        *wcc = self.wcc(&before).await;
         Ok(settled?)
     }
 }

@@ -7,7 +7,6 @@
 
 use bytes::Bytes;
 use kiseki_core::{
-    Error,
     engine::{Attr, Entry},
     ids::Ino,
 };
@@ -20,13 +19,13 @@ use nfs3_types::{
 };
 
 use super::{
-    Request, Results, TRANSFER_MAX,
+    Request, Results,
     arguments::{List, ListPlus},
     objects::only_directory,
     status::status,
 };
 use crate::nfs::{
-    Target,
+    TRANSFER_MAX, Target,
     caller::{EXECUTE, READ},
     fail::Fail,
 };
@@ -232,10 +231,7 @@ impl Request<'_> {
             };
             let here = listing.directory.ino;
             let page = self.nfs.volume.readdir(here, after, PAGE).await;
-            let page = page.map_err(|error| match error {
-                Error::NotFound => Fail::Stale,
-                other => Fail::Engine(other),
-            })?;
+            let page = page.map_err(Fail::of_inode)?;
             listing.last = page.len() < PAGE;
             listing.page = page.into_iter();
         }

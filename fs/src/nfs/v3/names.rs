@@ -109,7 +109,7 @@ impl Request<'_> {
         let turn = self.nfs.order.one(ino).await;
         let before = self.before(ino).await?;
         let removed = self.remove_in(&target, &before.attr, &a.name.0, what).await;
-        *wcc = self.wcc(Some(&before)).await;
+        *wcc = self.wcc(&before).await;
         drop(turn);
         removed?;
         Ok(self.nfs.settle(ino).await?)
@@ -174,8 +174,8 @@ impl Request<'_> {
         let moved = self
             .move_between(&from, directories, &a.from.name.0, &a.to.name.0)
             .await;
-        *from_wcc = self.wcc(Some(&before_from)).await;
-        *to_wcc = self.wcc(Some(&before_to)).await;
+        *from_wcc = self.wcc(&before_from).await;
+        *to_wcc = self.wcc(&before_to).await;
         drop(turn);
         moved?;
         Ok(self.nfs.settle(to.ino()).await?)
@@ -261,7 +261,7 @@ impl Request<'_> {
         let linked = self
             .link_in(&target, &before.attr, file.ino(), &a.link.name.0)
             .await;
-        *wcc = self.wcc(Some(&before)).await;
+        *wcc = self.wcc(&before).await;
         *file_attributes = self.known_now(file.ino()).await;
         drop(turn);
         linked?;

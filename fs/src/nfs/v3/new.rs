@@ -17,7 +17,7 @@ use super::{
     attributes,
     status::status,
 };
-use crate::nfs::{Target, caller::EXECUTE, fail::Fail};
+use crate::nfs::{Target, caller::EXECUTE, device, fail::Fail};
 
 /// First byte of the note that keeps the verifier of an exclusive create with
 /// the file: whoever asks again with the same one finds his own.
@@ -125,7 +125,7 @@ impl Request<'_> {
         let made = self
             .make_in(&target, &before.attr, name, what, wanted)
             .await;
-        *wcc = self.wcc(Some(&before)).await;
+        *wcc = self.wcc(&before).await;
         drop(turn);
         let made = made?;
         self.nfs.settle(made.ino).await?;
@@ -241,13 +241,14 @@ fn noted(verifier: &createverf3) -> Vec<u8> {
 }
 
 fn node(what: mknoddata3) -> Result<(What<'static>, sattr3), Fail> {
-    let device = |kind, data: nfs3_types::nfs3::devicedata3| {
-        let rdev = attributes::rdev(&data.spec).ok_or(Fail::Invalid)?;
+    let node = |kind, data: nfs3_types::nfs3::devicedata3| {
+        let numbers = &data.spec;
+        let rdev = device::join(numbers.specdata1, numbers.specdata2).ok_or(Fail::Invalid)?;
         Ok((What::Node(kind, rdev), data.dev_attributes))
     };
     match what {
-        mknoddata3::NF3CHR(data) => device(Kind::CharDevice, data),
-        mknoddata3::NF3BLK(data) => device(Kind::BlockDevice, data),
+        mknoddata3::NF3CHR(data) => node(Kind::CharDevice, data),
+        mknoddata3::NF3BLK(data) => node(Kind::BlockDevice, data),
         mknoddata3::NF3SOCK(wanted) => Ok((What::Node(Kind::Socket, 0), wanted)),
         mknoddata3::NF3FIFO(wanted) => Ok((What::Node(Kind::Fifo, 0), wanted)),
         mknoddata3::default => Err(Fail::WrongKind),

@@ -50,7 +50,7 @@ impl Request<'_> {
         let turn = self.nfs.order.one(ino).await;
         let before = self.before(ino).await?;
         let changed = self.change_object(&target, &before.attr, a).await;
-        *wcc = self.wcc(Some(&before)).await;
+        *wcc = self.wcc(&before).await;
         drop(turn);
         changed?;
         Ok(self.nfs.settle(ino).await?)

@@ -6,7 +6,8 @@ use nfs3_types::nfs3::{
     FSSTAT3resfail, FSSTAT3resok, PATHCONF3resfail, PATHCONF3resok, nfstime3,
 };
 
-use super::{Request, Results, TRANSFER_MAX, arguments::Object, status::status};
+use super::{Request, Results, arguments::Object, status::status};
+use crate::nfs::TRANSFER_MAX;
 
 /// What clients do best to read of a directory at a time.
 const LISTING: u32 = 64 << 10;

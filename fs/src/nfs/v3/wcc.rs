@@ -23,10 +23,7 @@ impl Request<'_> {
 
     /// What to say of an inode after it was, or was not, changed. Still under
     /// its turn.
-    pub(super) async fn wcc(&self, before: Option<&Before>) -> wcc_data {
-        let Some(before) = before else {
-            return wcc_data::default();
-        };
+    pub(super) async fn wcc(&self, before: &Before) -> wcc_data {
         let after = self.nfs.attributes(before.ino).await.ok();
         let alone = self.nfs.order.mark(before.ino) == before.mark;
         wcc_data {

@@ -7,7 +7,6 @@ use kiseki_core::{
     ids::Timestamp,
     meta::Kind,
 };
-use nix::libc;
 
 pub use decode::{Settings, decode};
 
@@ -15,9 +14,7 @@ use super::xdr::{
     Array, Attributes, Bitmap, Blob, Device, FsId, OwnerText, Status, Time, attribute as number,
     put,
 };
-
-/// Most bytes of one READ or WRITE.
-pub const IO_MAX: u32 = 1 << 20;
+use crate::nfs::{TRANSFER_MAX, device};
 
 /// Most names of a file.
 const LINKS_MAX: u32 = i32::MAX as u32;
@@ -225,7 +222,7 @@ impl Subject<'_> {
             number::MAXFILESIZE => put(out, &SIZE_MAX),
             number::MAXLINK => put(out, &LINKS_MAX),
             number::MAXNAME => put(out, &(NAME_MAX as u32)),
-            number::MAXREAD | number::MAXWRITE => put(out, &u64::from(IO_MAX)),
+            number::MAXREAD | number::MAXWRITE => put(out, &u64::from(TRANSFER_MAX)),
             number::MODE => put(out, &(attr.mode & 0o7777)),
             number::NUMLINKS => put(out, &attr.nlink),
             number::OWNER => put(out, &digits(attr.uid)),
@@ -288,11 +285,8 @@ fn kind(kind: Kind) -> u32 {
 }
 
 fn device(rdev: u32) -> Device {
-    let rdev = libc::dev_t::from(rdev);
-    Device {
-        major: libc::major(rdev),
-        minor: libc::minor(rdev),
-    }
+    let (major, minor) = device::split(rdev);
+    Device { major, minor }
 }
 
 #[cfg(test)]

@@ -20,10 +20,7 @@ pub enum Failure {
 impl Failure {
     /// An operation on a handle found its file gone.
     pub fn of_file(error: Error) -> Failure {
-        match error {
-            Error::NotFound => Failure::Status(Status::Stale),
-            other => other.into(),
-        }
+        Fail::of_inode(error).into()
     }
 
     /// The status for the client.

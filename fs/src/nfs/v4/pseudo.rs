@@ -2,13 +2,13 @@
 //! directories on the way, read-only, and in them nothing but the way on
 //! (RFC 8881, 7.4).
 
-use kiseki_core::{Error, engine::Attr, ids::Ino};
+use kiseki_core::{engine::Attr, ids::Ino};
 
 use super::{compound::Compound, failure::Outcome, xdr::Status};
 use crate::nfs::{
     Target,
     caller::Identity,
-    export::{Squash, Terms, rule::SquashKind},
+    export::{self, Squash, Terms, rule::SquashKind},
     handle::Handle,
 };
 
@@ -45,15 +45,30 @@ pub fn target(ino: Ino) -> Target {
     }
 }
 
+/// The ways from the root to the exports of a client.
+pub struct Ways(Vec<Vec<Ino>>);
+
+impl Ways {
+    /// Whether an inode lies on a way, or at the end of one.
+    pub fn lead_over(&self, ino: Ino) -> bool {
+        self.0.iter().any(|way| way.contains(&ino))
+    }
+
+    /// Whether an inode is the root of an export.
+    fn lead_to(&self, ino: Ino) -> bool {
+        self.0.iter().any(|way| way.last() == Some(&ino))
+    }
+}
+
 impl Compound<'_> {
     /// The root as a directory above the exports, if there are any.
     ///
     /// # Errors
     /// `Access`.
     pub(super) async fn above(&self) -> Outcome<Target> {
-        match self.ways().await?.is_empty() {
-            true => Err(Status::Access.into()),
-            false => Ok(target(Ino::ROOT)),
+        match self.ways().await?.lead_over(Ino::ROOT) {
+            true => Ok(target(Ino::ROOT)),
+            false => Err(Status::Access.into()),
         }
     }
 
@@ -62,20 +77,10 @@ impl Compound<'_> {
     /// # Errors
     /// `Stale` when there is nothing below it any more.
     pub(super) async fn still_above(&self, ino: Ino) -> Outcome<Target> {
-        let ways = self.ways().await?;
-        match ways.iter().any(|way| way.contains(&ino)) {
+        match self.ways().await?.lead_over(ino) {
             true => Ok(target(ino)),
             false => Err(Status::Stale.into()),
         }
-    }
-
-    /// Whether something in a directory above the exports leads to one.
-    ///
-    /// # Errors
-    /// The volume is damaged.
-    pub(super) async fn leads_on(&self, ino: Ino) -> Outcome<bool> {
-        let ways = self.ways().await?;
-        Ok(ways.iter().any(|way| way.contains(&ino)))
     }
 
     /// Where a step from above the exports leads: on, or into one.
@@ -84,8 +89,7 @@ impl Compound<'_> {
     /// `NoEnt`.
     pub(super) async fn step_from_above(&self, found: &Attr) -> Outcome<Target> {
         let ways = self.ways().await?;
-        let export = ways.iter().find(|way| way.last() == Some(&found.ino));
-        if export.is_some() {
+        if ways.lead_to(found.ino) {
             let handle = Handle {
                 root: found.ino,
                 ino: found.ino,
@@ -98,40 +102,26 @@ impl Compound<'_> {
                 who: Identity::of(self.credentials, terms.squash),
             });
         }
-        match ways.iter().any(|way| way.contains(&found.ino)) {
+        match ways.lead_over(found.ino) {
             true => Ok(target(found.ino)),
             false => Err(Status::NoEnt.into()),
         }
     }
 
     /// The ways from the root to all exports of this client.
-    async fn ways(&self) -> Outcome<Vec<Vec<Ino>>> {
+    ///
+    /// # Errors
+    /// The volume is damaged.
+    pub(super) async fn ways(&self) -> Outcome<Ways> {
         let client = self.peer.address.ip();
         let mut ways = Vec::new();
         for rule in self.nfs.exports.rules() {
             if rule.clients.include(client)
-                && let Some(way) = self.way(rule.path.as_bytes()).await?
+                && let Some(way) = export::way(self.volume, &rule).await?
             {
                 ways.push(way);
             }
         }
-        Ok(ways)
-    }
-
-    async fn way(&self, path: &[u8]) -> Outcome<Option<Vec<Ino>>> {
-        let mut way = vec![Ino::ROOT];
-        let mut at = Ino::ROOT;
-        for name in path
-            .split(|byte| *byte == b'/')
-            .filter(|name| !name.is_empty())
-        {
-            match self.volume.lookup(at, name).await {
-                Ok(found) => at = found.ino,
-                Err(Error::NotFound | Error::NotADirectory) => return Ok(None),
-                Err(error) => return Err(error.into()),
-            }
-            way.push(at);
-        }
-        Ok(Some(way))
+        Ok(Ways(ways))
     }
 }

@@ -14,8 +14,8 @@ use kiseki_core::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Directory of the front end in the volume, see [`Volume::private_dir`].
-const PRIVATE: &[u8] = b"nfs";
+use crate::nfs::PRIVATE;
+
 const CLIENTS: &[u8] = b"clients";
 const BOOT: &[u8] = b"boot";
 

@@ -8,9 +8,8 @@ use kiseki_core::{
 };
 
 use crate::nfs::{
-    Target,
+    TRANSFER_MAX, Target,
     v4::{
-        attributes::IO_MAX,
         compound::{Compound, Reply},
         failure::{Failure, Outcome},
         opens::{READ, WRITE},
@@ -23,7 +22,7 @@ impl Compound<'_> {
         let (target, file) = self.regular().await?;
         self.may_touch(&target, &file, asked.stateid, READ).await?;
         let room = u32::try_from(reply.room()).unwrap_or(u32::MAX);
-        let count = asked.count.min(IO_MAX).min(room);
+        let count = asked.count.min(TRANSFER_MAX).min(room);
         let data = match asked.offset > SIZE_MAX {
             true => bytes::Bytes::new(),
             false => {
@@ -43,7 +42,7 @@ impl Compound<'_> {
         target.check_writable()?;
         self.may_touch(&target, &file, asked.stateid, WRITE).await?;
         let mut data = bytes::Bytes::from(asked.data.0);
-        data.truncate(IO_MAX as usize);
+        data.truncate(TRANSFER_MAX as usize);
         let who = self.acting(&target);
         let written = self.volume.write(&who, file.ino, asked.offset, data);
         let count = written.await.map_err(Failure::of_file)?;
@@ -76,12 +75,8 @@ impl Compound<'_> {
     /// The current file, which has data.
     pub(in crate::nfs::v4) async fn regular(&self) -> Outcome<(Arc<Target>, Attr)> {
         let (target, file) = self.current_attr().await?;
-        match file.kind {
-            Kind::File => Ok((target, file)),
-            Kind::Directory => Err(Status::IsDir.into()),
-            Kind::Symlink => Err(Status::Symlink.into()),
-            _ => Err(Status::WrongType.into()),
-        }
+        check_regular(file.kind)?;
+        Ok((target, file))
     }
 
     async fn size(&self, file: &Attr) -> Outcome<u64> {
@@ -118,5 +113,18 @@ impl Compound<'_> {
             _ => target.who.check_write(self.volume, file).await?,
         }
         Ok(())
+    }
+}
+
+/// Whether an inode has data.
+///
+/// # Errors
+/// `IsDir`, `Symlink`, `WrongType`.
+pub(super) fn check_regular(kind: Kind) -> Outcome {
+    match kind {
+        Kind::File => Ok(()),
+        Kind::Directory => Err(Status::IsDir.into()),
+        Kind::Symlink => Err(Status::Symlink.into()),
+        _ => Err(Status::WrongType.into()),
     }
 }

@@ -41,8 +41,11 @@ impl Compound<'_> {
         if asked.verifier != VERIFIER {
             return Err(Status::NotSame.into());
         }
-        let above = pseudo::is_above(target.handle);
-        if !above {
+        let ways = match pseudo::is_above(target.handle) {
+            true => Some(self.ways().await?),
+            false => None,
+        };
+        if ways.is_none() {
             self.check(&target, &directory, caller::READ).await?;
         }
         let room = (asked.max as usize).min(reply.room());
@@ -56,7 +59,7 @@ impl Compound<'_> {
             let last_page = page.len() < PAGE;
             let mut full = false;
             for entry in page {
-                if above && !self.leads_on(entry.ino).await? {
+                if ways.as_ref().is_some_and(|ways| !ways.lead_over(entry.ino)) {
                     cookie = entry.cookie;
                     continue;
                 }

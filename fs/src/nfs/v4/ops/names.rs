@@ -7,12 +7,12 @@ use kiseki_core::{
     engine::{Attr, NAME_MAX, RenameFlags},
     meta::Kind,
 };
-use nix::libc;
 
 use super::handles::check_directory;
 use crate::nfs::{
     Target,
     caller::{EXECUTE, WRITE},
+    device,
     v4::{
         attributes::{self, Settings, change},
         compound::Compound,
@@ -64,7 +64,9 @@ impl Compound<'_> {
             self.check(directory, &attr, EXECUTE).await?;
         }
         match self.volume.lookup(attr.ino, &name.0).await {
-            Ok(found) if above && !self.leads_on(found.ino).await? => Err(Status::NoEnt.into()),
+            Ok(found) if above && !self.ways().await?.lead_over(found.ino) => {
+                Err(Status::NoEnt.into())
+            }
             Err(Error::NotFound) if !is_text(&name.0) => Err(Status::Inval.into()),
             found => Ok(found?),
         }
@@ -269,8 +271,7 @@ impl Compound<'_> {
 
 fn node_kind(kind: &CreateKind) -> Outcome<(Kind, u32)> {
     let number = |device: &Device| {
-        let number = libc::makedev(device.major, device.minor);
-        u32::try_from(number).map_err(|_| Failure::Status(Status::Inval))
+        device::join(device.major, device.minor).ok_or(Failure::Status(Status::Inval))
     };
     match kind {
         CreateKind::Block(device) => Ok((Kind::BlockDevice, number(device)?)),

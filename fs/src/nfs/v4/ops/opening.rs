@@ -7,7 +7,7 @@ use kiseki_core::{
     meta::Kind,
 };
 
-use super::{handles::check_directory, names::check_name};
+use super::{data::check_regular, handles::check_directory, names::check_name};
 use crate::nfs::{
     Target,
     caller::{self, EXECUTE},
@@ -394,15 +394,6 @@ fn as_times(verifier: [u8; 8]) -> (Timestamp, Timestamp) {
         }
     };
     (half(0), half(4))
-}
-
-fn check_regular(kind: Kind) -> Outcome {
-    match kind {
-        Kind::File => Ok(()),
-        Kind::Directory => Err(Status::IsDir.into()),
-        Kind::Symlink => Err(Status::Symlink.into()),
-        _ => Err(Status::WrongType.into()),
-    }
 }
 
 /// Why there is no delegation, for those who asked about one: RFC 8881, 18.16.3.
