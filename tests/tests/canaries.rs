@@ -3,6 +3,7 @@
 
 use kiseki_core::canary::{Canary, plant};
 use kiseki_tests::power::{Failure, History, Lie};
+use parking_lot::Mutex;
 
 /// Histories in which a bug has to show.
 const HISTORIES: u64 = 20;
@@ -26,9 +27,12 @@ fn assert_caught(what: &str, failure: Option<Failure>) {
     }
 }
 
-/// One test, since a bug is planted for the whole process.
+/// A bug is planted for the whole process, the other test included.
+static PROCESS: Mutex<()> = Mutex::new(());
+
 #[test]
 fn every_planted_bug_and_every_lie_is_found() {
+    let _alone = PROCESS.lock();
     for lie in [
         Lie::LogNotSynced,
         Lie::ChunksNotSynced,
@@ -60,6 +64,7 @@ fn every_planted_bug_and_every_lie_is_found() {
 
 #[test]
 fn a_seed_gives_the_same_history_again() {
+    let _alone = PROCESS.lock();
     let record = |seed| History::record(seed, None).unwrap();
     assert_eq!(record(5).digest(), record(5).digest());
     assert_ne!(record(5).digest(), record(6).digest());
