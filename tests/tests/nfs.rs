@@ -582,9 +582,12 @@ fn write_until(
     root: nfs3_types::nfs3::nfs_fh3,
     writer: u64,
     stop: &std::sync::atomic::AtomicBool,
-) -> Result<Vec<(String, u64)>> {
+) -> Vec<(String, u64)> {
     let mut promised = Vec::new();
-    let mut nfs = Client::with_handle(server, root.clone(), 0, 0)?;
+    let Ok(mut nfs) = Client::with_handle(server, root.clone(), 0, 0) else {
+        // The others wrote enough before this one began, and the server is gone.
+        return promised;
+    };
     for n in 0.. {
         if stop.load(std::sync::atomic::Ordering::Relaxed) {
             break;
@@ -608,7 +611,7 @@ fn write_until(
             Err(_) => break,
         }
     }
-    Ok(promised)
+    promised
 }
 
 #[test]
@@ -636,7 +639,7 @@ fn nothing_acknowledged_is_lost_when_the_server_is_killed_under_load() -> Result
         served.kill()?;
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         for writer in writers {
-            all.extend(writer.join().unwrap()?);
+            all.extend(writer.join().unwrap());
         }
         served.start()?;
         let mut nfs = Client::mount(served.nfs()?, "/")?;
