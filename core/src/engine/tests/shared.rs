@@ -8,10 +8,14 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use super::{ROOT, accounts::assert_nothing_is_held, block_on, create, noise, open};
+use super::{
+    ROOT,
+    accounts::{PATIENCE, assert_nothing_is_held},
+    block_on, create, noise, open,
+};
 use crate::{
     engine::{Allocate, RenameFlags, SetAttr, Volume},
     ids::Ino,
@@ -238,11 +242,9 @@ fn names_made_moved_and_removed_by_many_leave_nothing_behind() {
         volume.sync().await.unwrap();
         assert_nothing_is_held(&volume);
         // The background may be at it.
-        for _ in 0..200 {
+        let began = Instant::now();
+        while volume.inner.meta.usage().inodes != before && began.elapsed() < PATIENCE {
             volume.inner.reap();
-            if volume.inner.meta.usage().inodes == before {
-                break;
-            }
             std::thread::sleep(Duration::from_millis(10));
         }
         assert_eq!(volume.inner.meta.usage().inodes, before);
