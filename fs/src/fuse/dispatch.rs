@@ -316,8 +316,9 @@ mod tests {
         let dispatcher = dispatcher(&runtime, Duration::from_millis(5));
         let (tell, told) = mpsc::channel();
         let (tell_late, late) = mpsc::channel();
+        let (go_on, may_go_on) = tokio::sync::oneshot::channel();
         let slow = async {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            may_go_on.await.unwrap();
             Ok(9)
         };
         dispatcher.run_or_undo(
@@ -327,6 +328,7 @@ mod tests {
             move |value| tell_late.send(value).unwrap(),
         );
         assert_eq!(told.recv().unwrap(), Err(Fail(Errno::ETIMEDOUT)));
+        go_on.send(()).unwrap();
         assert_eq!(late.recv().unwrap(), 9);
     }
 }
