@@ -57,6 +57,11 @@ pub fn kill(store: &Path) -> Result {
         // One that ended between the look and the signal is as dead.
         let _ = signal::kill(Pid::from_raw(*pid), signal::Signal::SIGKILL);
     }
+    wait_ended(&pids, store)
+}
+
+/// Waits until these processes of a store are gone with all that they had open.
+pub fn wait_ended(pids: &[i32], store: &Path) -> Result {
     let start = Instant::now();
     while !pids.iter().all(|pid| has_ended(*pid)) {
         if start.elapsed() > Duration::from_secs(30) {

@@ -250,10 +250,12 @@ impl Mount {
 
     /// Unmounts with `kiseki umount` and waits for the daemon's end.
     pub fn umount(&mut self) -> Result {
+        let daemons = daemon::of_store(&self.store);
         self.kiseki(&["umount", text(&self.point)])?
             .ok()
             .context("kiseki umount")?;
         ensure!(!self.is_mounted(), "still mounted after `kiseki umount`");
+        daemon::wait_ended(&daemons, &self.store)?;
         daemon::wait_gone(&self.store)
     }
 
