@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
+    io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
@@ -349,7 +350,12 @@ impl Mount {
     pub fn disk_usage(&self) -> Result<u64> {
         use std::os::unix::fs::MetadataExt;
         let files = store_files(&self.store)?;
-        let blocks = files.iter().map(|path| Ok(fs::metadata(path)?.blocks()));
+        let blocks = files.iter().map(|path| match fs::metadata(path) {
+            Ok(about) => Ok(about.blocks()),
+            // A daemon at work also removes files.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error.into()),
+        });
         Ok(512 * blocks.sum::<Result<u64>>()?)
     }
 }
