@@ -63,7 +63,8 @@ pub fn run<A: AsRef<OsStr>>(program: &str, args: &[A]) -> Result<Output> {
 }
 
 /// Runs a program to its end in a directory, in the C locale, with git kept
-/// from the configuration of whoever runs the tests.
+/// from the configuration of whoever runs the tests, and from tending a
+/// repository in the background, where it changes files behind the test.
 pub fn run_in<A: AsRef<OsStr>>(dir: &Path, program: &str, args: &[A]) -> Result<Output> {
     let output = limited(program)
         .args(args)
@@ -71,6 +72,9 @@ pub fn run_in<A: AsRef<OsStr>>(dir: &Path, program: &str, args: &[A]) -> Result<
         .env("LC_ALL", "C.UTF-8")
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_COUNT", "1")
+        .env("GIT_CONFIG_KEY_0", "maintenance.auto")
+        .env("GIT_CONFIG_VALUE_0", "false")
         .env("GIT_AUTHOR_NAME", "test")
         .env("GIT_AUTHOR_EMAIL", "test@example.org")
         .env("GIT_COMMITTER_NAME", "test")
