@@ -189,29 +189,48 @@ fn holder(pid: u32, point: &Path) -> Option<Holder> {
     })
 }
 
-/// Whether a process has ended, given when it started (see [`started`]), so
-/// that another one with its number is not mistaken for it.
+/// Whether a process has ended and let go of all it had open, given when it
+/// started (see [`started`]), so that another one with its number is not
+/// mistaken for it.
 #[must_use]
 pub fn has_ended(pid: u32, start: u64) -> bool {
-    !matches!(process_state(pid), Ok((state, since)) if since == start && state != 'Z' && state != 'X')
+    match process_state(pid) {
+        Ok(process) if process.started == start => {
+            // Its first thread may be dead while others still hold its files.
+            matches!(process.state, 'Z' | 'X') && process.threads <= 1
+        }
+        _ => true,
+    }
 }
 
 /// When a process started, in clock ticks since boot.
 #[must_use]
 pub fn started(pid: u32) -> Option<u64> {
-    process_state(pid).ok().map(|(_, since)| since)
+    process_state(pid).ok().map(|process| process.started)
 }
 
-fn process_state(pid: u32) -> io::Result<(char, u64)> {
+struct Process {
+    /// A letter, as in proc_pid_stat(5).
+    state: char,
+    threads: u64,
+    started: u64,
+}
+
+fn process_state(pid: u32) -> io::Result<Process> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name in parentheses may itself hold anything; fields count behind it.
     let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
-    let mut fields = after.split_whitespace();
-    let state = fields.next().and_then(|state| state.chars().next());
-    let since = fields.nth(18).and_then(|since| since.parse().ok());
-    state
-        .zip(since)
-        .ok_or_else(|| io::ErrorKind::InvalidData.into())
+    let fields: Vec<&str> = after.split_whitespace().collect();
+    // The first of these is the third of the line.
+    let number = |field: usize| fields.get(field - 3)?.parse().ok();
+    let process = || {
+        Some(Process {
+            state: fields.first()?.chars().next()?,
+            threads: number(20)?,
+            started: number(22)?,
+        })
+    };
+    process().ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 #[cfg(test)]

@@ -510,6 +510,24 @@ fn a_mount_whose_keeper_died_goes_on_and_ends() -> Result {
 }
 
 #[test]
+fn an_unmount_during_a_takeover_waits_for_its_end() -> Result {
+    let Some(mut mount) = Mount::fresh()? else {
+        return Ok(());
+    };
+    for round in 0..8 {
+        fs::write(mount.path("a"), round.to_string())?;
+        kill_daemon(&mount)?;
+        let point = mount.dir().to_str().context("no text")?;
+        mount.kiseki(&["umount", point])?.ok()?;
+        ensure!(daemon::of_store(mount.store()).is_empty(), "not the end");
+        mount.mount()?;
+        ensure!(fs::read_to_string(mount.path("a"))? == round.to_string());
+    }
+    mount.umount()?;
+    mount.fsck_clean()
+}
+
+#[test]
 fn a_daemon_that_cannot_serve_is_given_up() -> Result {
     let Some(mut mount) = Mount::fresh()? else {
         return Ok(());

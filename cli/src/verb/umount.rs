@@ -9,10 +9,10 @@ use std::{
 use clap::Args;
 
 use crate::{
-    control::Connection,
+    control::{Connection, Daemon},
     detach::{detach, detach_dead},
     failure::{Code, Failure, Result},
-    mounts,
+    mounts::{self, Mount},
 };
 
 /// Arguments of `kiseki umount`.
@@ -28,18 +28,27 @@ pub struct Umount {
 /// How long a lazy unmount waits for a daemon that nothing keeps.
 const LAZY_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a mount that is alive may be without a daemon that answers.
+const TAKEOVER_PATIENCE: Duration = Duration::from_secs(5);
+
 impl Umount {
     /// Returns when the daemon has ended and the store is free.
     pub fn run(&self) -> Result<Code> {
         let mount = mounts::at(&self.mountpoint)?;
-        // A daemon that does not answer must not keep anyone from unmounting.
-        let daemon = Connection::to(&mount.store)
-            .ok()
-            .flatten()
-            .filter(|(_, daemon)| daemon.mountpoint.as_ref() == Some(&mount.point));
-        if daemon.is_none() && detach_dead(&mount.point)? {
-            return Ok(Code::Good);
-        }
+        let began = Instant::now();
+        let daemon = loop {
+            let daemon = daemon_of(&mount);
+            if daemon.is_none() && detach_dead(&mount.point)? {
+                return Ok(Code::Good);
+            }
+            // One that takes over answers on its socket a little later than on
+            // the mount. One that never answers must not keep anyone from
+            // unmounting.
+            if daemon.is_some() || self.lazy || began.elapsed() > TAKEOVER_PATIENCE {
+                break daemon;
+            }
+            thread::sleep(Duration::from_millis(20));
+        };
         // The supervisor is the last to end.
         let processes: Vec<_> = daemon
             .iter()
@@ -78,4 +87,9 @@ impl Umount {
             thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+fn daemon_of(mount: &Mount) -> Option<(Connection<'_>, Daemon)> {
+    let found = Connection::to(&mount.store).ok().flatten();
+    found.filter(|(_, daemon)| daemon.mountpoint.as_ref() == Some(&mount.point))
 }
