@@ -285,8 +285,10 @@ impl Journal {
         self.tables.forget(&self.memory, ino, count)
     }
 
-    /// Gives memory back that inodes of the past took, when it is worth it.
+    /// Gives memory back that inodes and writes of the past took, when it is
+    /// worth it.
     pub fn trim(&self) {
+        self.arena.lock().trim(&self.memory);
         if self.tables.have_grown() {
             self.tables.trim(&self.memory);
         }

@@ -34,6 +34,7 @@ pub mod kv;
 pub mod log;
 pub mod meta;
 pub mod repair;
+mod spare;
 pub mod store;
 
 pub use error::{Error, Result};

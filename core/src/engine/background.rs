@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::{
     Error, Result,
-    engine::{Inner, node::Node, seal::Take},
+    engine::{Inner, buffer, node::Node, seal::Take},
     ids::Ino,
     meta::{Command, MetaService},
 };
@@ -70,6 +70,7 @@ impl Inner {
         self.seal_old();
         self.nodes.sweep();
         self.collect_when_worth_it();
+        buffer::trim();
         if let Some(journal) = &self.journal {
             journal.trim();
         }

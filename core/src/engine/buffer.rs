@@ -2,9 +2,11 @@
 //!
 //! A stream fills one long buffer after the other. Giving each back to the
 //! system would cost a page fault and a cleared page for every 4 KiB written,
-//! so a few are kept for the next stream.
+//! so they are kept for as long as streams use them, and a few for the next.
 
 use parking_lot::Mutex;
+
+use crate::spare::Spare;
 
 /// Length of a long buffer: what one sealing pass takes of a stream.
 pub(super) const LONG: usize = 8 << 20;
@@ -12,10 +14,16 @@ pub(super) const LONG: usize = 8 << 20;
 /// A piece that has grown to this is taken for a stream.
 const STREAM: usize = 256 << 10;
 
-/// Long buffers kept for reuse, for all volumes of the process.
+/// Long buffers kept while nobody writes, for all volumes of the process.
 const KEPT: usize = 4;
 
-static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+static SPARE: Mutex<Spare<Vec<u8>>> = Mutex::new(Spare::new());
+
+/// Gives back buffers that streams have not needed for a while.
+pub(super) fn trim() {
+    let surplus = SPARE.lock().surplus(KEPT);
+    drop(surplus);
+}
 
 /// Bytes that grow.
 #[derive(Default)]
@@ -30,7 +38,7 @@ impl Buffer {
     pub fn extend(&mut self, data: &[u8]) {
         let len = self.0.len() + data.len();
         if len > self.0.capacity() && len >= STREAM {
-            let spare = SPARE.lock().pop();
+            let spare = SPARE.lock().take();
             let mut long = spare.unwrap_or_else(|| Vec::with_capacity(LONG));
             long.extend_from_slice(&self.0);
             self.0 = long;
@@ -66,11 +74,8 @@ impl AsMut<[u8]> for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         if self.0.capacity() == LONG {
-            let mut spare = SPARE.lock();
-            if spare.len() < KEPT {
-                self.0.clear();
-                spare.push(std::mem::take(&mut self.0));
-            }
+            self.0.clear();
+            SPARE.lock().put(std::mem::take(&mut self.0));
         }
     }
 }

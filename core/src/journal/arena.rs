@@ -11,7 +11,7 @@ use super::{
     AT_BLOCKS, AT_DATA,
     entry::{self, Entry, HEADER},
 };
-use crate::{Error, Result, host::SharedMemory, ids::Revision};
+use crate::{Error, Result, host::SharedMemory, ids::Revision, spare::Spare};
 
 pub(super) const BLOCK: usize = 4 << 20;
 
@@ -25,7 +25,7 @@ const BLOCK_HEADER: usize = 64;
 /// be longer; see [`Arena::reserve`].
 pub(super) const LONGEST: usize = 2 << 20;
 
-/// Released blocks that keep their pages, because the next writes need them.
+/// Released blocks that keep their pages while nobody writes.
 const WARM: usize = 8;
 
 /// A write at least this long is a long one.
@@ -65,7 +65,9 @@ pub(super) struct Found {
 #[derive(Default)]
 pub(super) struct Arena {
     blocks: Vec<Block>,
-    warm: Vec<usize>,
+    /// Released blocks that keep their pages, because the next writes need
+    /// them: a page costs more to get than to fill.
+    warm: Spare<usize>,
     cold: Vec<usize>,
     /// The block that each class fills.
     current: [Option<usize>; 3],
@@ -155,7 +157,7 @@ impl Arena {
         }
         // What is left of a block of writes goes with its last entry.
         self.current[class as usize] = None;
-        let index = match self.warm.pop().or_else(|| self.cold.pop()) {
+        let index = match self.warm.take().or_else(|| self.cold.pop()) {
             Some(index) => index,
             None if self.blocks.len() < MOST_BLOCKS => {
                 self.blocks.push(Block::default());
@@ -173,9 +175,12 @@ impl Arena {
     fn recycle(&mut self, memory: &SharedMemory, index: usize) {
         self.blocks[index] = Block::default();
         memory.long(start(index)).store(0, Ordering::Release);
-        if self.warm.len() < WARM {
-            self.warm.push(index);
-        } else {
+        self.warm.put(index);
+    }
+
+    /// Gives back pages that writes have not needed for a while.
+    pub fn trim(&mut self, memory: &SharedMemory) {
+        for index in self.warm.surplus(WARM) {
             memory.give_back(start(index), BLOCK);
             self.cold.push(index);
         }
