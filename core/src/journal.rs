@@ -285,10 +285,17 @@ impl Journal {
         self.tables.forget(&self.memory, ino, count)
     }
 
-    /// Gives memory back that inodes and writes of the past took, when it is
-    /// worth it.
+    /// Gives memory back that writes and inodes of the past took, a little at a
+    /// time.
     pub fn trim(&self) {
-        self.arena.lock().trim(&self.memory);
+        let surplus = self.arena.lock().surplus();
+        if !surplus.is_empty() {
+            // Without the lock, which every write takes.
+            for index in &surplus {
+                arena::give_back(&self.memory, *index);
+            }
+            self.arena.lock().cooled(surplus);
+        }
         if self.tables.have_grown() {
             self.tables.trim(&self.memory);
         }

@@ -75,6 +75,6 @@ mod tests {
             looks += 1;
         }
         assert_eq!(spare.len(), 4);
-        assert!(looks > 7, "a pause empties it");
+        assert!(looks > 7, "a short pause empties it");
     }
 }

@@ -4,6 +4,8 @@
 //! system would cost a page fault and a cleared page for every 4 KiB written,
 //! so they are kept for as long as streams use them, and a few for the next.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use parking_lot::Mutex;
 
 use crate::spare::Spare;
@@ -17,7 +19,17 @@ const STREAM: usize = 256 << 10;
 /// Long buffers kept while nobody writes, for all volumes of the process.
 const KEPT: usize = 4;
 
+/// Most that are kept in any case.
+static MOST: AtomicUsize = AtomicUsize::new(KEPT);
+
 static SPARE: Mutex<Spare<Vec<u8>>> = Mutex::new(Spare::new());
+
+/// Lets buffers of so many bytes be kept, if no volume of the process has asked
+/// for more.
+pub(super) fn keep(bytes: u64) {
+    let buffers = usize::try_from(bytes / LONG as u64).unwrap_or(usize::MAX);
+    MOST.fetch_max(buffers, Ordering::Relaxed);
+}
 
 /// Gives back buffers that streams have not needed for a while.
 pub(super) fn trim() {
@@ -74,8 +86,11 @@ impl AsMut<[u8]> for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         if self.0.capacity() == LONG {
-            self.0.clear();
-            SPARE.lock().put(std::mem::take(&mut self.0));
+            let mut spare = SPARE.lock();
+            if spare.len() < MOST.load(Ordering::Relaxed) {
+                self.0.clear();
+                spare.put(std::mem::take(&mut self.0));
+            }
         }
     }
 }

@@ -6,7 +6,8 @@ use crate::{
     Error, Result,
     chunk::{ChunkService, LocalChunks, LocalOptions},
     engine::{
-        Inner, Orphans, Volume, background, budget, changes, frames, garbage, node, warm, workers,
+        Inner, Orphans, Volume, background, budget, buffer, changes, frames, garbage, node, warm,
+        workers,
     },
     host::{Clock, Disk, ScratchDisk},
     journal::Journal,
@@ -106,6 +107,7 @@ pub fn open_volume(
     };
     let dir = record.dir();
     let memory = options.memory;
+    buffer::keep(memory / 8);
     let tuning = options.tuning.clone();
     let chunks = LocalChunks::open(
         disk.clone(),

@@ -178,12 +178,15 @@ impl Arena {
         self.warm.put(index);
     }
 
-    /// Gives back pages that writes have not needed for a while.
-    pub fn trim(&mut self, memory: &SharedMemory) {
-        for index in self.warm.surplus(WARM) {
-            memory.give_back(start(index), BLOCK);
-            self.cold.push(index);
-        }
+    /// Takes out blocks that writes have not needed for a while; once their
+    /// pages are given back they go to [`Arena::cooled`].
+    pub fn surplus(&mut self) -> Vec<usize> {
+        self.warm.surplus(WARM)
+    }
+
+    /// Blocks without pages.
+    pub fn cooled(&mut self, blocks: Vec<usize>) {
+        self.cold.extend(blocks);
     }
 
     /// Takes over what another process left, and shows all that is there to
@@ -253,10 +256,17 @@ impl Arena {
         }
         self.blocks[index] = Block { used, live };
         if live == 0 {
-            self.recycle(memory, index);
+            self.blocks[index] = Block::default();
+            give_back(memory, index);
+            self.cold.push(index);
         }
         Ok(())
     }
+}
+
+/// Gives the pages of a block back, after which it reads as unused.
+pub(super) fn give_back(memory: &SharedMemory, index: usize) {
+    memory.give_back(start(index), BLOCK);
 }
 
 fn start(index: usize) -> usize {

@@ -54,6 +54,35 @@ fn writes_come_back_in_order_until_they_are_released() {
 }
 
 #[test]
+fn pages_that_nobody_needs_go_back_bit_by_bit() {
+    let memory = Journal::memory().unwrap();
+    let journal = open(&memory);
+    let pages = || 512 * nix::sys::stat::fstat(&memory).unwrap().st_blocks;
+    let data = vec![1; 1 << 20];
+    let mut tickets = Vec::new();
+    for index in 0..80 {
+        journal
+            .write(&change(index), 0, &data, false, &mut tickets)
+            .unwrap();
+    }
+    journal.release(tickets);
+    assert!(pages() > 80 << 20, "the next stream needs them");
+    journal.trim();
+    journal.trim();
+    assert!(pages() > 64 << 20, "it may only have paused");
+    (0..100).for_each(|_| journal.trim());
+    assert!(pages() < 48 << 20, "{}", pages());
+    let mut tickets = Vec::new();
+    for index in 0..80 {
+        journal
+            .write(&change(index), 0, &data, false, &mut tickets)
+            .unwrap();
+    }
+    drop(journal);
+    assert_eq!(open(&memory).remains().unwrap().writes.len(), 80);
+}
+
+#[test]
 fn blocks_are_used_again() {
     let memory = Journal::memory().unwrap();
     let journal = open(&memory);
