@@ -14,7 +14,7 @@ use crate::{
     plan::Plan,
     profile,
     report::{Collection, Statistics, Status},
-    s3_keys, serve,
+    s3_keys,
     session::{self, FrontEnd},
 };
 
@@ -39,11 +39,11 @@ pub struct Answers {
     /// Where metrics are told.
     pub metrics: Option<String>,
     /// Who outlives this process.
-    pub supervisor: Option<Supervisor>,
+    pub supervisor: Option<Supervised>,
 }
 
-/// The process that starts another daemon when this one is gone.
-pub struct Supervisor {
+/// By the process that starts another daemon when this one is gone.
+pub struct Supervised {
     /// Its number.
     pub pid: u32,
     /// The way to it.
@@ -100,7 +100,7 @@ impl Answers {
         let link = supervisor.link.clone();
         tokio::spawn(async move {
             tokio::time::sleep(LAST_ANSWER).await;
-            serve::say(&link, &Word::Replace(program), &[]);
+            link.tell(&Word::Replace(program), &[]);
         });
         Ok(())
     }

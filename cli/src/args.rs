@@ -52,7 +52,7 @@ pub struct KeyArgs {
 pub struct VolumeArgs {
     #[command(flatten)]
     store: StoreArg,
-    /// Volume that this is about [default: default]
+    /// Name of the volume [default: default]
     #[arg(long, value_name = "NAME")]
     volume: Option<String>,
     #[command(flatten)]

@@ -85,6 +85,14 @@ impl Link {
         self.send(&serde_json::to_vec(word)?, descriptors)
     }
 
+    /// Sends a word to the supervisor. When that is gone, the mount goes on
+    /// without.
+    pub fn tell(&self, word: &Word, descriptors: &[BorrowedFd<'_>]) {
+        if let Err(error) = self.say(word, descriptors) {
+            tracing::warn!(%error, "no supervisor; this mount ends with its daemon");
+        }
+    }
+
     /// Receives a packet, waiting for one when `wait`. An empty one means that
     /// nobody is at the other end.
     ///

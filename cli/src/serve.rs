@@ -3,7 +3,7 @@
 
 use std::{
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, OwnedFd},
         unix::process::parent_id,
     },
     sync::Arc,
@@ -15,7 +15,7 @@ use kiseki_fs::metrics::{self, Metrics};
 use nix::sys::stat::{Mode, umask};
 
 use crate::{
-    answers::{Answers, Supervisor},
+    answers::{Answers, Supervised},
     control,
     end_signals::EndSignals,
     failure::{Attempt, Failure, Result},
@@ -107,7 +107,7 @@ async fn run(
     };
     unblock()?;
     if let Some(device) = front.heirloom().filter(|_| is_kept && !takes_over) {
-        say(link, &Word::Mounted, &[device.as_fd()]);
+        link.tell(&Word::Mounted, &[device.as_fd()]);
     }
     let layout = match is_kept && front.heirloom().is_some() {
         true => session::JOURNAL_LAYOUT,
@@ -121,7 +121,7 @@ async fn run(
         s3: None,
         nfs: None,
         metrics: metrics.as_ref().map(metrics::Server::url),
-        supervisor: Some(Supervisor {
+        supervisor: Some(Supervised {
             pid: supervisor,
             link: link.clone(),
             layout,
@@ -140,7 +140,7 @@ async fn run(
     } else {
         tracing::info!(%store, volume = %volume_name, %at, "mounted");
     }
-    say(link, &Word::Answers(daemon), &[]);
+    link.tell(&Word::Answers(daemon), &[]);
 
     let ended = tokio::select! {
         ended = session::wait(front.clone()) => ended,
@@ -162,7 +162,7 @@ async fn run(
         Ok(()) => tracing::info!(took = ?started.elapsed(), "unmounted; everything is written out"),
         Err(failure) => tracing::error!(%failure, "the last changes could not be written out"),
     }
-    say(link, &Word::Ended, &[]);
+    link.tell(&Word::Ended, &[]);
     closed.and(ended)
 }
 
@@ -183,11 +183,4 @@ async fn tell_metrics(
         true => metrics::Server::follow(address, metrics).await,
         false => metrics::Server::start(address, metrics).await?,
     }))
-}
-
-/// Tells the supervisor. When that is gone, the mount goes on without.
-pub fn say(link: &Link, word: &Word, descriptors: &[BorrowedFd<'_>]) {
-    if let Err(error) = link.say(word, descriptors) {
-        tracing::warn!(%error, "no supervisor; this mount ends with its daemon");
-    }
 }

@@ -242,17 +242,16 @@ impl<'a> Connection<'a> {
     }
 
     fn misunderstood(&self) -> Failure {
-        Failure::new(format!(
-            "the daemon of the store {} speaks another version",
-            self.store.display()
-        ))
-        .remedy("unmount and mount again after an upgrade")
+        misunderstood(self.store)
     }
 }
 
 /// What is said of an answer to something else than was asked.
 #[must_use]
-pub fn misunderstood() -> Failure {
-    Failure::new("the daemon answered something else")
-        .remedy("end it and start it again after an upgrade")
+pub fn misunderstood(store: &Path) -> Failure {
+    Failure::new(format!(
+        "the daemon of the store {} speaks another version",
+        store.display()
+    ))
+    .remedy("unmount and mount again after an upgrade")
 }

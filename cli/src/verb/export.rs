@@ -113,7 +113,7 @@ fn ask(volume: &VolumeArgs, context: &Context, request: ExportRequest) -> Result
 impl List {
     fn run(&self, context: &Context) -> Result<Code> {
         let ExportAnswer::Kept(kept) = ask(&self.volume, context, ExportRequest::List)? else {
-            return Err(control::misunderstood());
+            return Err(control::misunderstood(&self.volume.store(context)?));
         };
         let mut all = Vec::new();
         let mut take = |from, rules: Vec<Rule>| {
@@ -160,7 +160,7 @@ impl Add {
         rule.anonymous_gid = self.anonymous_gid.unwrap_or(rule.anonymous_gid);
         match ask(&self.volume, context, ExportRequest::Add(rule))? {
             ExportAnswer::Added(_) => Ok(Code::Good),
-            _ => Err(control::misunderstood()),
+            _ => Err(control::misunderstood(&self.volume.store(context)?)),
         }
     }
 }
@@ -177,7 +177,7 @@ impl Remove {
             ))
             .remedy("`kiseki export list` shows those there are, and where they come from")),
             ExportAnswer::Removed(_) => Ok(Code::Good),
-            _ => Err(control::misunderstood()),
+            _ => Err(control::misunderstood(&self.volume.store(context)?)),
         }
     }
 }

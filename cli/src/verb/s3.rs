@@ -98,7 +98,7 @@ impl Target {
             secret_access_key,
         } = self.ask(context, KeyRequest::Create)?
         else {
-            return Err(control::misunderstood());
+            return Err(control::misunderstood(&self.volume.store(context)?));
         };
         if self.json {
             print_json(&Created {
@@ -117,7 +117,7 @@ impl Target {
 
     fn list(&self, context: &Context) -> Result<Code> {
         let KeyAnswer::Keys(keys) = self.ask(context, KeyRequest::List)? else {
-            return Err(control::misunderstood());
+            return Err(control::misunderstood(&self.volume.store(context)?));
         };
         if self.json {
             let store = self.volume.store(context)?;
@@ -142,7 +142,7 @@ impl Delete {
                 return Err(Failure::new(format!("there is no key {}", self.id))
                     .remedy("`kiseki s3 key list` shows those there are"));
             }
-            _ => return Err(control::misunderstood()),
+            _ => return Err(control::misunderstood(&self.target.volume.store(context)?)),
         }
         if self.target.json {
             print_json(&Deleted {

@@ -28,26 +28,27 @@ pub struct Umount {
 /// How long a lazy unmount waits for a daemon that nothing keeps.
 const LAZY_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long a mount that is alive may be without a daemon that answers.
-const TAKEOVER_PATIENCE: Duration = Duration::from_secs(5);
+/// A daemon that takes over opens its socket this much later, at the most, than
+/// it answers on the mount.
+const TAKEOVER_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Who has a mount.
+enum Owner<'a> {
+    Daemon(Connection<'a>, Daemon),
+    /// Nobody who answers.
+    Unknown,
+    /// A daemon that had died; the mount is gone by now.
+    Dead,
+}
 
 impl Umount {
     /// Returns when the daemon has ended and the store is free.
     pub fn run(&self) -> Result<Code> {
         let mount = mounts::at(&self.mountpoint)?;
-        let began = Instant::now();
-        let daemon = loop {
-            let daemon = daemon_of(&mount);
-            if daemon.is_none() && detach_dead(&mount.point)? {
-                return Ok(Code::Good);
-            }
-            // One that takes over answers on its socket a little later than on
-            // the mount. One that never answers must not keep anyone from
-            // unmounting.
-            if daemon.is_some() || self.lazy || began.elapsed() > TAKEOVER_PATIENCE {
-                break daemon;
-            }
-            thread::sleep(Duration::from_millis(20));
+        let daemon = match self.owner(&mount)? {
+            Owner::Daemon(connection, daemon) => Some((connection, daemon)),
+            Owner::Unknown => None,
+            Owner::Dead => return Ok(Code::Good),
         };
         // The supervisor is the last to end.
         let processes: Vec<_> = daemon
@@ -70,6 +71,32 @@ impl Umount {
         Ok(Code::Good)
     }
 
+    fn owner<'a>(&self, mount: &'a Mount) -> Result<Owner<'a>> {
+        let mut alive: Option<Instant> = None;
+        loop {
+            let found = Connection::to(&mount.store);
+            // Else one that lets nobody in, does not answer, or has another mount.
+            let may_come = matches!(found, Ok(None));
+            if let Ok(Some((connection, daemon))) = found
+                && daemon.mountpoint.as_ref() == Some(&mount.point)
+            {
+                return Ok(Owner::Daemon(connection, daemon));
+            }
+            // A lazy unmount asks nobody who might not answer.
+            if self.lazy {
+                return Ok(Owner::Unknown);
+            }
+            if alive.is_none() && detach_dead(&mount.point)? {
+                return Ok(Owner::Dead);
+            }
+            let since = *alive.get_or_insert_with(Instant::now);
+            if !may_come || since.elapsed() > TAKEOVER_PATIENCE {
+                return Ok(Owner::Unknown);
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     fn wait(&self, pid: u32, start: u64) {
         let began = Instant::now();
         let mut told = false;
@@ -87,9 +114,4 @@ impl Umount {
             thread::sleep(Duration::from_millis(5));
         }
     }
-}
-
-fn daemon_of(mount: &Mount) -> Option<(Connection<'_>, Daemon)> {
-    let found = Connection::to(&mount.store).ok().flatten();
-    found.filter(|(_, daemon)| daemon.mountpoint.as_ref() == Some(&mount.point))
 }

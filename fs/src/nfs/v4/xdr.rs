@@ -1,6 +1,6 @@
 //! The types of RFC 5662, under shorter names.
 //!
-//! What has no bound there has one here, because it comes from the network.
+//! What has no bound there has one here: it comes from the network.
 
 mod attributes;
 mod extended;
