@@ -4,8 +4,6 @@
 //! system would cost a page fault and a cleared page for every 4 KiB written,
 //! so they are kept for as long as streams use them, and a few for the next.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use parking_lot::Mutex;
 
 use crate::spare::Spare;
@@ -19,47 +17,78 @@ const STREAM: usize = 256 << 10;
 /// Long buffers kept while nobody writes, for all volumes of the process.
 const KEPT: usize = 4;
 
-/// Most that are kept in any case.
-static MOST: AtomicUsize = AtomicUsize::new(KEPT);
+/// The long buffers of the process. One that was used has all its pages, so
+/// there are never more than the budget of the largest volume has room for.
+struct Pool {
+    spare: Spare<Vec<u8>>,
+    /// Spare and in use.
+    all: usize,
+    most: usize,
+}
 
-static SPARE: Mutex<Spare<Vec<u8>>> = Mutex::new(Spare::new());
+static POOL: Mutex<Pool> = Mutex::new(Pool {
+    spare: Spare::new(),
+    all: 0,
+    most: KEPT,
+});
 
-/// Lets buffers of so many bytes be kept, if no volume of the process has asked
-/// for more.
-pub(super) fn keep(bytes: u64) {
+impl Pool {
+    fn take(&mut self) -> Option<Vec<u8>> {
+        self.spare.take().or_else(|| {
+            let may_be = self.all < self.most;
+            self.all += usize::from(may_be);
+            may_be.then(|| Vec::with_capacity(LONG))
+        })
+    }
+}
+
+/// Lets there be long buffers of so many bytes, if no volume of the process has
+/// asked for more.
+pub(super) fn allow(bytes: u64) {
     let buffers = usize::try_from(bytes / LONG as u64).unwrap_or(usize::MAX);
-    MOST.fetch_max(buffers, Ordering::Relaxed);
+    let mut pool = POOL.lock();
+    pool.most = pool.most.max(buffers);
 }
 
 /// Gives back buffers that streams have not needed for a while.
 pub(super) fn trim() {
-    let surplus = SPARE.lock().surplus(KEPT);
+    let surplus = {
+        let mut pool = POOL.lock();
+        let surplus = pool.spare.surplus(KEPT);
+        pool.all -= surplus.len();
+        surplus
+    };
     drop(surplus);
 }
 
 /// Bytes that grow.
 #[derive(Default)]
-pub(super) struct Buffer(Vec<u8>);
+pub(super) struct Buffer {
+    bytes: Vec<u8>,
+    /// Of the pool.
+    long: bool,
+}
 
 impl Buffer {
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.bytes.len()
     }
 
     /// Appends; the sum must not exceed [`LONG`].
     pub fn extend(&mut self, data: &[u8]) {
-        let len = self.0.len() + data.len();
-        if len > self.0.capacity() && len >= STREAM {
-            let spare = SPARE.lock().take();
-            let mut long = spare.unwrap_or_else(|| Vec::with_capacity(LONG));
-            long.extend_from_slice(&self.0);
-            self.0 = long;
+        let len = self.bytes.len() + data.len();
+        if len > self.bytes.capacity() && len >= STREAM && !self.long {
+            let long = POOL.lock().take();
+            if let Some(mut long) = long {
+                long.extend_from_slice(&self.bytes);
+                (self.bytes, self.long) = (long, true);
+            }
         }
-        self.0.extend_from_slice(data);
+        self.bytes.extend_from_slice(data);
     }
 
     pub fn truncate(&mut self, len: usize) {
-        self.0.truncate(len);
+        self.bytes.truncate(len);
     }
 }
 
@@ -73,24 +102,41 @@ impl From<&[u8]> for Buffer {
 
 impl AsRef<[u8]> for Buffer {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 }
 
 impl AsMut<[u8]> for Buffer {
     fn as_mut(&mut self) -> &mut [u8] {
-        &mut self.0
+        &mut self.bytes
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if self.0.capacity() == LONG {
-            let mut spare = SPARE.lock();
-            if spare.len() < MOST.load(Ordering::Relaxed) {
-                self.0.clear();
-                spare.put(std::mem::take(&mut self.0));
-            }
+        if self.long {
+            self.bytes.clear();
+            POOL.lock().spare.put(std::mem::take(&mut self.bytes));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_that_are_not_of_the_pool_hold_the_same() {
+        let data: Vec<u8> = (0..STREAM).map(|n| n as u8).collect();
+        // More than the pool has for anybody in this process.
+        let mut buffers: Vec<Buffer> = (0..300).map(|_| data.as_slice().into()).collect();
+        let outside = buffers.iter_mut().find(|buffer| !buffer.long);
+        let outside = outside.expect("the pool has an end");
+        outside.extend(&data);
+        outside.extend(&data[..7]);
+        outside.truncate(2 * STREAM + 5);
+        let bytes: &[u8] = (*outside).as_ref();
+        assert!(bytes[..STREAM] == data && bytes[STREAM..2 * STREAM] == data);
+        assert_eq!(bytes[2 * STREAM..], data[..5]);
     }
 }

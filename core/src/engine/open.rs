@@ -107,7 +107,7 @@ pub fn open_volume(
     };
     let dir = record.dir();
     let memory = options.memory;
-    buffer::keep(memory / 8);
+    buffer::allow(memory / 4);
     let tuning = options.tuning.clone();
     let chunks = LocalChunks::open(
         disk.clone(),
