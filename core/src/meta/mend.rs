@@ -164,6 +164,13 @@ impl Mend {
             Ok(())
         })?;
         broken.extend(overlapping);
+        // No new inode may have the number of one of which something is left.
+        let recorded = tables.totals().map_or(0, |totals| totals.last_ino);
+        let named = names
+            .iter()
+            .flat_map(|((parent, _), name)| [*parent, name.ino]);
+        let known = held.keys().copied().chain(named).map(|ino| ino.0);
+        let highest = known.fold(recorded, u64::max);
         let mut mended = Mended::default();
         if !broken.is_empty() {
             let said = format!("{} records that cannot be are removed", broken.len());
@@ -174,7 +181,7 @@ impl Mend {
             time,
             nodes,
             gone: BTreeSet::new(),
-            highest: tables.totals().map_or(0, |totals| totals.last_ino),
+            highest,
             names,
             changed_names: BTreeSet::new(),
             held,

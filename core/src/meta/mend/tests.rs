@@ -160,19 +160,37 @@ fn a_lost_extent_is_an_error_and_no_hole() {
     );
 }
 
-#[test]
-fn a_link_that_lost_its_target_goes_with_its_attributes() {
-    let mut tables = Tables::formatted();
-    tables.apply(&create(1, 1, 2, Kind::Symlink)).unwrap();
-    let xattr = Command::SetXattr {
-        ino: Ino(2),
+fn attribute(ino: u64) -> Command {
+    Command::SetXattr {
+        ino: Ino(ino),
         tag: tag(7),
         value: Arc::from(&b"sealed"[..]),
         mode: crate::meta::XattrMode::Any,
         file_mode: None,
         time: Timestamp::default(),
-    };
-    tables.apply(&xattr).unwrap();
+    }
+}
+
+#[test]
+fn lost_and_found_gets_no_number_of_which_something_is_left() {
+    let mut tables = file_of_three_extents();
+    tables.apply(&create(1, 2, 3, Kind::File)).unwrap();
+    tables.apply(&attribute(3)).unwrap();
+    tables.0.remove(&Key::dentry(Ino(1), tag(1)).to_vec());
+    tables.0.remove(&Key::dentry(Ino(1), tag(2)).to_vec());
+    tables.0.remove(&Key::inode(Ino(3)).to_vec());
+    tables.0.remove(&Key::totals().to_vec());
+    tables.mend();
+    tables.assert_sound();
+    assert!(tables.inode(Ino(3)).unwrap().is_none());
+    assert!(tables.inode(Ino(4)).unwrap().is_some());
+}
+
+#[test]
+fn a_link_that_lost_its_target_goes_with_its_attributes() {
+    let mut tables = Tables::formatted();
+    tables.apply(&create(1, 1, 2, Kind::Symlink)).unwrap();
+    tables.apply(&attribute(2)).unwrap();
     tables.0.remove(&Key::inline(Ino(2)).to_vec());
     tables.mend();
     tables.assert_sound();
