@@ -6,9 +6,10 @@ use std::{
     path::Path,
     process::{Command, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use anyhow::ensure;
 use kiseki_tests::{
     Mount, Place, Result, need_tools,
     run::{run_in, sh},
@@ -57,6 +58,27 @@ fn sqlite_keeps_its_database_in_both_journal_modes() -> Result {
     Ok(())
 }
 
+/// Waits until the files of a directory have this many bytes together.
+fn wait_for_bytes(dir: &Path, bytes: u64) -> Result {
+    let start = Instant::now();
+    loop {
+        let lengths = fs::read_dir(dir)?.map(|file| match file.and_then(|file| file.metadata()) {
+            Ok(file) => file.len(),
+            // A journal that was removed meanwhile.
+            Err(_) => 0,
+        });
+        if lengths.sum::<u64>() >= bytes {
+            return Ok(());
+        }
+        ensure!(
+            start.elapsed() < Duration::from_secs(60),
+            "{} does not grow",
+            dir.display()
+        );
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
 #[test]
 fn sqlite_loses_no_committed_row_when_the_daemon_is_killed() -> Result {
     if !need_tools(&["sqlite3"]) {
@@ -65,21 +87,18 @@ fn sqlite_loses_no_committed_row_when_the_daemon_is_killed() -> Result {
     let Some(mut mount) = Mount::fresh()? else {
         return Ok(());
     };
-    for (round, mode) in ["delete", "wal", "wal", "truncate"].iter().enumerate() {
-        let dir = mount.path(format!("round{round}"));
+    for mode in ["delete", "truncate", "persist", "wal"] {
+        let dir = mount.path(mode);
         fs::create_dir(&dir)?;
-        let durable = format!("pragma journal_mode={mode}; pragma synchronous=extra;");
-        sqlite(&dir, &format!("{durable} {SCHEMA}"))?;
+        sqlite(&dir, &format!("pragma journal_mode={mode}; {SCHEMA}"))?;
         let script = mount.base().join("script.sql");
-        // The count printed after a commit is a promise. A level below `extra`
+        // The number printed after a commit is a promise. A level below `extra`
         // leaves the unlink of the journal, which commits, without a sync.
         let rows: Vec<_> = (0..20_000)
             .map(|n| format!("{} select {n};", inserts(n, 1)))
             .collect();
-        fs::write(
-            &script,
-            format!("pragma synchronous=extra;\n{}", rows.join("\n")),
-        )?;
+        let durable = format!("pragma journal_mode={mode}; pragma synchronous=extra;");
+        fs::write(&script, format!("{durable}\n{}", rows.join("\n")))?;
         let printed = mount.base().join("printed");
         let mut client = Command::new("sqlite3")
             .args(["-bail", "base.db"])
@@ -88,15 +107,24 @@ fn sqlite_loses_no_committed_row_when_the_daemon_is_killed() -> Result {
             .stdout(fs::File::create(&printed)?)
             .stderr(Stdio::null())
             .spawn()?;
-        thread::sleep(Duration::from_millis(700));
+        wait_for_bytes(&dir, 128 << 10)?;
+        thread::sleep(Duration::from_millis(300));
         mount.crash()?;
         client.wait()?;
         mount.mount()?;
-        let promised = fs::read_to_string(&printed)?.lines().count() as u32;
+        let printed = fs::read_to_string(&printed)?;
+        let (said, promised) = printed.split_once('\n').unwrap();
+        assert_eq!(said, mode, "the journal is of another kind");
+        let mut promised = promised.lines().count() as u32;
+        // SQLite commits by an unlink here, and takes a directory that it cannot
+        // open to sync, as after the kill, for one that needs none.
+        if mode == "delete" {
+            promised = promised.saturating_sub(1);
+        }
         assert_eq!(sqlite(&dir, "pragma integrity_check")?, "ok\n", "{mode}");
         let kept: u32 = sqlite(&dir, "select count(*) from t")?.trim().parse()?;
-        // Output that sqlite3 had buffered only makes the promise smaller.
         assert!(kept >= promised, "{mode}: {kept} of {promised} rows");
+        assert!(kept > 20, "{mode}: killed before it did anything");
     }
     mount.umount()?;
     mount.fsck_clean()
