@@ -145,7 +145,7 @@ impl Arena {
         }
         if self.current.contains(&Some(index)) {
             block.used = BLOCK_HEADER;
-            memory.long(start(index)).store(0, Ordering::Release);
+            clear(memory, index);
         } else {
             self.recycle(memory, index);
         }
@@ -174,7 +174,7 @@ impl Arena {
 
     fn recycle(&mut self, memory: &SharedMemory, index: usize) {
         self.blocks[index] = Block::default();
-        memory.long(start(index)).store(0, Ordering::Release);
+        clear(memory, index);
         self.warm.put(index);
     }
 
@@ -254,9 +254,10 @@ impl Arena {
             }
             at += entry::span(read.len);
         }
-        self.blocks[index] = Block { used, live };
-        if live == 0 {
-            self.blocks[index] = Block::default();
+        if live > 0 {
+            self.blocks[index] = Block { used, live };
+        } else {
+            clear(memory, index);
             give_back(memory, index);
             self.cold.push(index);
         }
@@ -264,7 +265,12 @@ impl Arena {
     }
 }
 
-/// Gives the pages of a block back, after which it reads as unused.
+/// Says in a block that nothing is in it.
+fn clear(memory: &SharedMemory, index: usize) {
+    memory.long(start(index)).store(0, Ordering::Release);
+}
+
+/// Gives the pages of a cleared block back, where the system takes them.
 pub(super) fn give_back(memory: &SharedMemory, index: usize) {
     memory.give_back(start(index), BLOCK);
 }
