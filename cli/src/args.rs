@@ -51,12 +51,12 @@ pub struct KeyArgs {
 #[derive(Clone, Debug, Default, Args)]
 pub struct VolumeArgs {
     #[command(flatten)]
-    store: StoreArg,
+    pub store: StoreArg,
     /// Name of the volume [default: default]
     #[arg(long, value_name = "NAME")]
-    volume: Option<String>,
+    pub volume: Option<String>,
     #[command(flatten)]
-    key: KeyArgs,
+    pub key: KeyArgs,
 }
 
 /// A store, by `--store` or by where it is mounted.
@@ -112,11 +112,10 @@ impl VolumeArgs {
                     .remedy("end that process first")),
             };
         }
-        let info = session::inspect(&store)?.ok_or_else(|| session::no_store(&store))?;
-        let secret = self.key.needed_secret(context, &store, &info)?;
+        let session = self.key.open(context, &store)?;
         let wanted = self.volume.as_ref().or(context.config.volume.as_ref());
         let wanted = wanted.map_or(DEFAULT_VOLUME, String::as_str);
-        alone(Session::open(&store, &secret)?, wanted, request)
+        alone(session, wanted, request)
     }
 }
 
@@ -178,6 +177,16 @@ impl KeyArgs {
                     .remedy("give --passphrase-file")
             }
         })
+    }
+
+    /// Locks and opens a store.
+    ///
+    /// # Errors
+    /// There is none, another process has it, or no secret was found that
+    /// opens it.
+    pub fn open(&self, context: &Context, dir: &Path) -> Result<Session> {
+        let info = session::existing(dir)?;
+        Session::open(dir, &self.needed_secret(context, dir, &info)?)
     }
 
     /// The source named by a flag, a systemd credential or the configuration.

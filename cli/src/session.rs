@@ -125,11 +125,15 @@ fn info(store: &Store) -> Result<StoreInfo> {
     })
 }
 
-/// The failure of those who need a store where there is none.
-#[must_use]
-pub fn no_store(dir: &Path) -> Failure {
-    Failure::new(format!("there is no store at {}", dir.display()))
-        .remedy("name it with --store; the first `kiseki mount` makes one")
+/// The same for those who need a store.
+///
+/// # Errors
+/// There is none, or it cannot be read or is of a newer version.
+pub fn existing(dir: &Path) -> Result<StoreInfo> {
+    inspect(dir)?.ok_or_else(|| {
+        Failure::new(format!("there is no store at {}", dir.display()))
+            .remedy("name it with --store; the first `kiseki mount` makes one")
+    })
 }
 
 /// What opens a store. Needs no key.
@@ -137,7 +141,7 @@ pub fn no_store(dir: &Path) -> Failure {
 /// # Errors
 /// There is no store, or it cannot be read.
 pub fn slots(dir: &Path) -> Result<Vec<Slot>> {
-    inspect(dir)?.ok_or_else(|| no_store(dir))?;
+    existing(dir)?;
     let slots = Store::open(disk(dir)?)?.list_slots()?;
     let slots = slots.into_iter().map(|slot| Slot {
         id: slot.id,

@@ -30,7 +30,7 @@ impl Fsck {
     /// Checks everything that can be checked with what is given.
     pub fn run(&self, context: &Context) -> Result<Code> {
         let store = self.store.dir(context)?;
-        let info = session::inspect(&store)?.ok_or_else(|| session::no_store(&store))?;
+        let info = session::existing(&store)?;
         if let Some(mount) = mounts::of_store(&store)? {
             return Err(
                 Failure::new(format!("cannot check the store {}", store.display()))

@@ -32,7 +32,7 @@ impl Gc {
         let collection = match Connection::to(&store)? {
             Some((connection, _)) => connection.gc(&mut update)?,
             None => {
-                let info = session::inspect(&store)?.ok_or_else(|| session::no_store(&store))?;
+                let info = session::existing(&store)?;
                 // A key is not needed, and a wrong one is refused all the same.
                 match self.key.secret(context, &info)? {
                     Some(secret) => Session::open(&store, &secret)?.collect(&mut update)?,

@@ -10,7 +10,7 @@ use crate::{
     failure::{Code, Result},
     report::{print, print_json},
     secrets::Source,
-    session::{self, Session, Slot},
+    session::{self, Slot},
 };
 
 /// What to do with keys.
@@ -75,16 +75,9 @@ impl Key {
     }
 }
 
-fn open(context: &Context, store: &StoreArg, key: &KeyArgs) -> Result<Session> {
-    let dir = store.dir(context)?;
-    let info = session::inspect(&dir)?.ok_or_else(|| session::no_store(&dir))?;
-    let secret = key.needed_secret(context, &dir, &info)?;
-    Session::open(&dir, &secret)
-}
-
 impl AddPassphrase {
     fn run(&self, context: &Context) -> Result<Code> {
-        let session = open(context, &self.store, &self.key)?;
+        let session = self.key.open(context, &self.store.dir(context)?)?;
         let source = self.new_passphrase_file.clone();
         let source = source.map_or(Source::Terminal, Source::PassphraseFile);
         session.add_passphrase(source.read(true)?)?;
@@ -97,7 +90,7 @@ impl AddPassphrase {
 
 impl Rotate {
     fn run(&self, context: &Context) -> Result<Code> {
-        let session = open(context, &self.store, &self.key)?;
+        let session = self.key.open(context, &self.store.dir(context)?)?;
         let names = match &self.volume {
             // One that does not exist is an error.
             Some(name) => vec![name.clone()],

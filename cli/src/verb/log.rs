@@ -35,7 +35,7 @@ impl Log {
     pub fn run(&self, context: &Context) -> Result<Code> {
         let Log::Verify(verb) = self;
         let store = verb.store.dir(context)?;
-        let info = session::inspect(&store)?.ok_or_else(|| session::no_store(&store))?;
+        let info = session::existing(&store)?;
         let secret = verb.key.secret(context, &info)?;
         let mut progress = Progress::start("verifying");
         let mut update = |done, total| progress.update(done, total);

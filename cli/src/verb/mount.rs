@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::{
     address::Listen,
-    args::{Context, KeyArgs, StoreArg},
+    args::{Context, KeyArgs, StoreArg, VolumeArgs},
     creation, daemon,
     detach::detach_dead,
     failure::{Attempt, Code, Failure, Result},
@@ -25,12 +25,7 @@ use crate::{
 #[derive(Args)]
 pub struct Mount {
     #[command(flatten)]
-    store: StoreArg,
-    /// Volume to mount [default: default]
-    #[arg(long, value_name = "NAME")]
-    volume: Option<String>,
-    #[command(flatten)]
-    key: KeyArgs,
+    target: VolumeArgs,
     /// Mount options, separated by commas: ro, allow_other, noatime, store=,
     /// volume=, key_file=, passphrase_file=, memory=, policy=, sync_delay=,
     /// metrics=, and those of FUSE
@@ -103,12 +98,17 @@ impl Mount {
 
     fn store_arg(&self, options: &MountOptions) -> StoreArg {
         StoreArg {
-            store: self.store.store.clone().or_else(|| options.store.clone()),
+            store: self
+                .target
+                .store
+                .store
+                .clone()
+                .or_else(|| options.store.clone()),
         }
     }
 
     fn key_args(&self, options: &MountOptions) -> Result<KeyArgs> {
-        let flags = &self.key;
+        let flags = &self.target.key;
         if flags.key_file.is_some() || flags.passphrase_file.is_some() || flags.passphrase {
             return Ok(flags.clone());
         }
@@ -130,7 +130,11 @@ impl Mount {
         let memory = self.memory.or(options.memory).or(config.memory);
         let memory = plan::enough_memory(memory.map(|size| size.0))?;
         let sync_delay = self.sync_delay.or(options.sync_delay).or(config.sync_delay);
-        let volume = self.volume.clone().or_else(|| options.volume.clone());
+        let volume = self
+            .target
+            .volume
+            .clone()
+            .or_else(|| options.volume.clone());
         let flag = |set: bool| set.then_some(true);
         Ok(Plan {
             store: store.to_owned(),

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::{
     address::Listen,
-    args::{Context, KeyArgs, StoreArg},
+    args::{Context, VolumeArgs},
     creation,
     failure::{Code, Failure, Result},
     fronts::{self, Fronts, NfsFront, S3Front},
@@ -21,12 +21,7 @@ use crate::{
 #[derive(Args)]
 pub struct Serve {
     #[command(flatten)]
-    store: StoreArg,
-    /// Volume to serve [default: default]
-    #[arg(long, value_name = "NAME")]
-    volume: Option<String>,
-    #[command(flatten)]
-    key: KeyArgs,
+    target: VolumeArgs,
     /// Answer S3 here: PORT for this machine alone, or HOST:PORT
     #[arg(long, value_name = "ADDR")]
     s3: Option<Listen>,
@@ -72,10 +67,10 @@ impl Serve {
         let plan = self.plan(context)?;
         creation::refuse_served(&plan.store)?;
         let secret = match session::inspect(&plan.store)? {
-            Some(info) => self.key.needed_secret(context, &plan.store, &info)?,
+            Some(info) => self.target.key.needed_secret(context, &plan.store, &info)?,
             None => {
                 let policy = self.policy.or(context.config.policy).unwrap_or_default();
-                creation::create(context, &self.key, &plan.store, &plan.volume, policy)?.1
+                creation::create(context, &self.target.key, &plan.store, &plan.volume, policy)?.1
             }
         };
         log_to_stderr();
@@ -101,8 +96,8 @@ impl Serve {
         let config = &context.config;
         let memory = self.memory.or(config.memory);
         let memory = plan::enough_memory(memory.map(|size| size.0))?;
-        let store = self.store.dir(context)?;
-        let volume = self.volume.clone().or_else(|| config.volume.clone());
+        let store = self.target.store(context)?;
+        let volume = self.target.volume.clone().or_else(|| config.volume.clone());
         let sync_delay = self.sync_delay.or(config.sync_delay);
         Ok(Plan {
             mountpoint: match &self.mount {

@@ -53,7 +53,7 @@ impl StatusVerb {
     }
 
     fn unmounted(&self, context: &Context, store: &Path) -> Result<Status> {
-        let info = session::inspect(store)?.ok_or_else(|| session::no_store(store))?;
+        let info = session::existing(store)?;
         let volume = self
             .volume
             .clone()

@@ -14,7 +14,7 @@ use crate::{
     mount_options::Policy,
     progress::Progress,
     report::{print, print_json},
-    session::{self, Session, VolumeEntry},
+    session::{Session, VolumeEntry},
 };
 
 /// What to do with volumes.
@@ -79,9 +79,7 @@ struct Listing {
 impl Opened {
     fn open(&self, context: &Context) -> Result<(PathBuf, Session)> {
         let store = self.store.dir(context)?;
-        let info = session::inspect(&store)?.ok_or_else(|| session::no_store(&store))?;
-        let secret = self.key.needed_secret(context, &store, &info)?;
-        let session = Session::open(&store, &secret)?;
+        let session = self.key.open(context, &store)?;
         Ok((store, session))
     }
 }
