@@ -1,4 +1,4 @@
-//! Measures; run by hand with `--release --ignored --nocapture`.
+//! What the key-value store costs by itself.
 
 use std::{hint::black_box, time::Instant};
 
@@ -38,7 +38,7 @@ fn bulk(order: &str, key: impl Fn(u64) -> [u8; 24]) -> (Arc<RedbBackend>, Projec
     (backend, projection)
 }
 #[test]
-#[ignore = "a measure"]
+#[ignore = "prints times and checks nothing; docs/testing.md, Measures"]
 fn reads_and_writes() {
     drop(bulk("ascending", |n| {
         let mut key = [0; 24];

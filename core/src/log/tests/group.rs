@@ -126,9 +126,8 @@ fn closing_makes_everything_durable() {
     assert_eq!(open(&disk.crash(0), when_asked()).unwrap().1.len(), 10);
 }
 
-/// Prints figures: `cargo test --release -p kiseki-core log_speed -- --ignored --nocapture`.
 #[test]
-#[ignore = "measures"]
+#[ignore = "prints times and checks nothing; docs/testing.md, Measures"]
 fn log_speed() {
     let dir = tempfile::tempdir().unwrap();
     let disk = Arc::new(OsDisk::open(dir.path().to_owned()).unwrap());

@@ -254,9 +254,8 @@ fn readers_never_see_an_older_inode_than_was_answered() {
     assert_sound(&meta);
 }
 
-/// Says how long things take; `cargo test --release -- --ignored --nocapture`.
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "prints times and checks nothing; docs/testing.md, Measures"]
 fn how_long_creates_and_reads_take() {
     const FILES: u64 = 200_000;
     let dir = TempDir::new().unwrap();
