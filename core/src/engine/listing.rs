@@ -48,17 +48,26 @@ impl Volume {
         cookie: u64,
         limit: usize,
     ) -> Result<Vec<(Entry, Attr)>> {
-        let entries = self.readdir(ino, cookie, limit).await?;
-        let mut listed = Vec::with_capacity(entries.len());
-        for entry in entries {
-            match self.getattr(entry.ino).await {
-                Ok(attr) => listed.push((entry, attr)),
-                // Removed since the listing was read.
-                Err(Error::NotFound) => {}
-                Err(error) => return Err(error),
+        let mut listed = Vec::new();
+        let mut behind = cookie;
+        loop {
+            let wanted = limit - listed.len();
+            let entries = self.readdir(ino, behind, wanted).await?;
+            let are_last = entries.len() < wanted;
+            for entry in entries {
+                behind = entry.cookie;
+                match self.getattr(entry.ino).await {
+                    Ok(attr) => listed.push((entry, attr)),
+                    // Removed since the listing was read.
+                    Err(Error::NotFound) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            // A shorter page would say that the directory ends.
+            if are_last || listed.len() == limit {
+                return Ok(listed);
             }
         }
-        Ok(listed)
     }
 
     /// The directory that holds a directory; of the root, itself.

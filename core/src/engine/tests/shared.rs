@@ -17,9 +17,9 @@ use super::{
     block_on, create, noise, open,
 };
 use crate::{
-    engine::{Allocate, RenameFlags, SetAttr, Volume},
+    engine::{Allocate, Attr, Entry, RenameFlags, SetAttr, Volume},
     ids::Ino,
-    meta::MetaService,
+    meta::{Kind, MetaService},
 };
 use bytes::Bytes;
 
@@ -284,6 +284,69 @@ async fn shuffle(volume: &Volume, random: &mut Random) {
         }
         _ => {
             let _ = volume.unlink(&ROOT, Ino::ROOT, &a).await;
+        }
+    }
+}
+
+#[test]
+fn a_listing_with_attributes_does_not_end_where_others_remove() {
+    let dir = tempfile::tempdir().unwrap();
+    let volume = create(dir.path());
+    block_on(async {
+        for n in 0..STAYING {
+            make(&volume, &format!("stays{n}")).await;
+        }
+    });
+    let is_over = Arc::new(AtomicBool::new(false));
+    let others = std::thread::spawn({
+        let (volume, is_over) = (volume.clone(), is_over.clone());
+        move || block_on(come_and_go(&volume, &is_over))
+    });
+    let listed: Vec<usize> = block_on(async {
+        let mut listed = Vec::new();
+        for _ in 0..200 {
+            listed.push(count_staying(&volume).await);
+        }
+        listed
+    });
+    is_over.store(true, Ordering::Relaxed);
+    others.join().unwrap();
+    assert!(listed.iter().all(|count| *count == STAYING), "{listed:?}");
+    block_on(async { volume.close().await.unwrap() });
+}
+
+/// Files that are there all the time.
+const STAYING: usize = 200;
+
+async fn make(volume: &Volume, name: &str) {
+    let made = volume.mknod(&ROOT, Ino::ROOT, name.as_bytes(), Kind::File, 0o600, 0);
+    made.await.unwrap();
+}
+
+async fn come_and_go(volume: &Volume, is_over: &AtomicBool) {
+    while !is_over.load(Ordering::Relaxed) {
+        for n in 0..200 {
+            make(volume, &format!("goes{n}")).await;
+        }
+        for n in 0..200 {
+            let name = format!("goes{n}");
+            let gone = volume.unlink(&ROOT, Ino::ROOT, name.as_bytes()).await;
+            gone.unwrap();
+            // As the background does, only sooner.
+            volume.inner.reap();
+        }
+    }
+}
+
+async fn count_staying(volume: &Volume) -> usize {
+    let (mut cookie, mut count) = (0, 0);
+    loop {
+        let page = volume.readdir_plus(Ino::ROOT, cookie, 64).await.unwrap();
+        let stays = |(entry, _): &&(Entry, Attr)| entry.name.starts_with(b"stays");
+        count += page.iter().filter(stays).count();
+        match page.last() {
+            Some((last, _)) if page.len() == 64 => cookie = last.cookie,
+            _ => return count,
         }
     }
 }
