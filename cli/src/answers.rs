@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use kiseki_core::engine::Volume;
 use kiseki_fs::nfs;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 use crate::{
     control::{Daemon, Handler, Line, Request},
@@ -40,6 +40,9 @@ pub struct Answers {
     pub metrics: Option<String>,
     /// Who outlives this process.
     pub supervisor: Option<Supervised>,
+    /// Held while the list of exports is read, changed, written and read by
+    /// the server: two changes at once would lose one.
+    pub exports: Mutex<()>,
 }
 
 /// By the process that starts another daemon when this one is gone.
@@ -115,6 +118,7 @@ impl Answers {
     }
 
     async fn export(&self, request: ExportRequest) -> Result<ExportAnswer> {
+        let _alone = self.exports.lock().await;
         let answer = exports::answer(&self.volume, request).await?;
         if let Some(server) = &self.nfs {
             server.reload().await?;

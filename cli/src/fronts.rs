@@ -129,6 +129,7 @@ async fn run(session: &Session, plan: Arc<Plan>, fronts: Fronts) -> Result<()> {
         nfs: served.nfs.clone(),
         metrics: served.metrics.as_ref().map(metrics::Server::url),
         supervisor: None,
+        exports: Default::default(),
     });
     let listener = control::serve(&plan.store, handler)
         .inspect_err(

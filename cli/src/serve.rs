@@ -126,6 +126,7 @@ async fn run(
             link: link.clone(),
             layout,
         }),
+        exports: Default::default(),
     });
     let daemon = handler.daemon();
     let listener = control::serve(&plan.store, handler)

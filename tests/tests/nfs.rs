@@ -379,6 +379,31 @@ fn exports_let_in_whom_they_name_and_no_further() -> Result {
 }
 
 #[test]
+fn exports_added_at_once_are_all_there() -> Result {
+    let Some(served) = Served::by_nfs(&[])? else {
+        return Ok(());
+    };
+    let mount = served.mount();
+    let listed = || -> Result<Vec<serde_json::Value>> {
+        let list = mount.on_store(&["export", "list", "--json"])?.ok()?;
+        Ok(serde_json::from_str(&list)?)
+    };
+    let before = listed()?.len();
+    let networks: Vec<String> = (0..16).map(|n| format!("10.0.{n}.0/24")).collect();
+    let added: Result<Vec<String>> = thread::scope(|scope| {
+        let add = |from: &str| mount.on_store(&["export", "add", "/", from])?.ok();
+        let all: Vec<_> = networks
+            .iter()
+            .map(|from| scope.spawn(move || add(from)))
+            .collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    added?;
+    ensure!(listed()?.len() == before + networks.len());
+    served.finish()
+}
+
+#[test]
 fn other_machines_are_let_in_only_by_an_export() -> Result {
     let Some(mut served) = Served::by_nfs(&[])? else {
         return Ok(());
