@@ -274,12 +274,12 @@ impl FuseMount {
         let parts = Parts::new(volume, &options, &runtime);
         let session = parts.session(&options);
         let session = inherit::session(session, device, &options).map_err(failed)?;
-        let device = session.as_fd().try_clone_to_owned().map_err(failed)?;
-        let mount = parts
+        // Before anything is read: what is being answered here must not be sent
+        // again, or it would be done twice.
+        inherit::send_again(&session).map_err(failed)?;
+        parts
             .begin(path.clone(), session, &options, runtime)
-            .map_err(failed)?;
-        inherit::send_again(&device).map_err(failed)?;
-        Ok(mount)
+            .map_err(failed)
     }
 
     /// The kernel's side of the mount, for somebody to keep who outlives this
