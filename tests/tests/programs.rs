@@ -124,7 +124,7 @@ fn sqlite_loses_no_committed_row_when_the_daemon_is_killed() -> Result {
         assert_eq!(sqlite(&dir, "pragma integrity_check")?, "ok\n", "{mode}");
         let kept: u32 = sqlite(&dir, "select count(*) from t")?.trim().parse()?;
         assert!(kept >= promised, "{mode}: {kept} of {promised} rows");
-        assert!(kept > 20, "{mode}: killed before it did anything");
+        assert!(kept > 5, "{mode}: killed before it did anything");
     }
     mount.umount()?;
     mount.fsck_clean()
