@@ -528,6 +528,33 @@ fn an_unmount_during_a_takeover_waits_for_its_end() -> Result {
 }
 
 #[test]
+fn an_unmount_outlives_the_daemon_that_it_asked() -> Result {
+    let Some(mut mount) = Mount::fresh()? else {
+        return Ok(());
+    };
+    let point = mount.dir().to_str().context("no text")?.to_owned();
+    for round in 0..6 {
+        // So much that the daemon is still writing it out when it is killed.
+        fs::write(mount.path("a"), Content(round).bytes(0, 64 << 20))?;
+        let unmounted = thread::scope(|scope| -> Result<_> {
+            let umount = scope.spawn(|| mount.kiseki(&["umount", &point]));
+            thread::sleep(Duration::from_millis(10 + 20 * round));
+            // It may have ended already.
+            if let Some(pid) = daemon::serving(mount.store()) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+            umount.join().unwrap()?.ok()
+        });
+        unmounted.with_context(|| format!("round {round}"))?;
+        ensure!(daemon::of_store(mount.store()).is_empty(), "not the end");
+        mount.mount()?;
+        Content(round).verify(&mount.path("a"), 64 << 20)?;
+    }
+    mount.umount()?;
+    mount.fsck_clean()
+}
+
+#[test]
 fn a_daemon_that_cannot_serve_is_given_up() -> Result {
     let Some(mut mount) = Mount::fresh()? else {
         return Ok(());

@@ -32,6 +32,9 @@ const LAZY_PATIENCE: Duration = Duration::from_secs(2);
 /// it answers on the mount.
 const TAKEOVER_PATIENCE: Duration = Duration::from_secs(1);
 
+/// One that dies while it is asked closes its socket before it is gone.
+const DYING_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Who has a mount.
 enum Owner<'a> {
     Daemon(Connection<'a>, Daemon),
@@ -41,34 +44,70 @@ enum Owner<'a> {
     Dead,
 }
 
+/// One of the processes of a mount.
+struct Process {
+    pid: u32,
+    started: u64,
+}
+
+impl Process {
+    /// `None` when there is none of that number.
+    fn of(pid: u32) -> Option<Process> {
+        mounts::started(pid).map(|started| Process { pid, started })
+    }
+
+    fn has_ended(&self) -> bool {
+        mounts::has_ended(self.pid, self.started)
+    }
+
+    /// Whether it has ended, or does so now.
+    fn ends(&self) -> bool {
+        let began = Instant::now();
+        while !self.has_ended() {
+            if began.elapsed() > DYING_PATIENCE {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        true
+    }
+}
+
 impl Umount {
     /// Returns when the daemon has ended and the store is free.
     pub fn run(&self) -> Result<Code> {
         let mount = mounts::at(&self.mountpoint)?;
-        let daemon = match self.owner(&mount)? {
-            Owner::Daemon(connection, daemon) => Some((connection, daemon)),
-            Owner::Unknown => None,
-            Owner::Dead => return Ok(Code::Good),
-        };
-        // The supervisor is the last to end.
-        let processes: Vec<_> = daemon
-            .iter()
-            .flat_map(|(_, daemon)| [Some(daemon.pid), daemon.supervisor])
-            .flatten()
-            .filter_map(|pid| Some((pid, mounts::started(pid)?)))
-            .collect();
-        if let Some((connection, _)) = daemon.filter(|_| !self.lazy) {
-            connection.sync().map_err(|failure| {
-                Failure::new(format!("{} stays mounted", mount.point.display()))
-                    .why(format!("not everything could be written out: {failure}"))
-                    .remedy("make room and try again, or give up the last changes with --lazy")
-            })?;
+        loop {
+            let (connection, daemon) = match self.owner(&mount)? {
+                Owner::Daemon(connection, daemon) => (connection, daemon),
+                Owner::Unknown => {
+                    detach(&mount.point, self.lazy)?;
+                    return Ok(Code::Good);
+                }
+                Owner::Dead => return Ok(Code::Good),
+            };
+            let supervisor = daemon.supervisor.and_then(Process::of);
+            let daemon = Process::of(daemon.pid);
+            if !self.lazy
+                && let Err(failure) = connection.sync()
+            {
+                // The one that takes over has all that this one had.
+                if daemon.as_ref().is_none_or(Process::ends) {
+                    continue;
+                }
+                return Err(
+                    Failure::new(format!("{} stays mounted", mount.point.display()))
+                        .why(format!("not everything could be written out: {failure}"))
+                        .remedy("make room and try again, or give up the last changes with --lazy"),
+                );
+            }
+            detach(&mount.point, self.lazy)?;
+            // The supervisor is the last to end.
+            for process in [daemon, supervisor].into_iter().flatten() {
+                self.wait(&process);
+            }
+            return Ok(Code::Good);
         }
-        detach(&mount.point, self.lazy)?;
-        for (pid, start) in processes {
-            self.wait(pid, start);
-        }
-        Ok(Code::Good)
     }
 
     fn owner<'a>(&self, mount: &'a Mount) -> Result<Owner<'a>> {
@@ -97,10 +136,11 @@ impl Umount {
         }
     }
 
-    fn wait(&self, pid: u32, start: u64) {
+    fn wait(&self, process: &Process) {
+        let pid = process.pid;
         let began = Instant::now();
         let mut told = false;
-        while !mounts::has_ended(pid, start) {
+        while !process.has_ended() {
             if self.lazy && began.elapsed() > LAZY_PATIENCE {
                 eprintln!(
                     "kiseki: detached; process {pid} ends when the last program lets go of its files"
