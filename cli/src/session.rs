@@ -9,6 +9,7 @@ mod create;
 mod front;
 mod mend;
 mod offline;
+mod pages;
 mod tree;
 
 use std::{io, os::fd::OwnedFd, path::Path, sync::Arc, time::Duration};
@@ -257,6 +258,7 @@ impl Session {
         memory: OwnedFd,
         takes_over: bool,
     ) -> Result<(Volume, bool)> {
+        pages::choose(plan.memory);
         let record = self.planned(plan)?;
         let journal = match Journal::open(memory, record.id, plan.memory / 4) {
             Ok(journal) => Some(journal),
@@ -279,6 +281,7 @@ impl Session {
     /// # Errors
     /// There is none of that name, or it is damaged.
     pub fn open_alone(&self, plan: &Plan) -> Result<Volume> {
+        pages::choose(plan.memory);
         self.open_record(&self.planned(plan)?, options_of(plan))
     }
 

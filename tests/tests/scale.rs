@@ -149,3 +149,26 @@ fn many_small_files_stay_within_the_memory_budget() -> Result {
     assert!(highest <= (64 << 20) + BASE_MEMORY, "{highest} bytes");
     Ok(())
 }
+
+/// Whether a process may have huge pages, as the kernel says it.
+fn may_have_huge_pages(process: &str) -> Result<bool> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    Ok(status.lines().any(|line| line == "THP_enabled:\t1"))
+}
+
+#[test]
+fn little_memory_goes_without_huge_pages() -> Result {
+    for (memory, may) in [("64M", false), ("256M", may_have_huge_pages("self")?)] {
+        let Some(mut mount) = Mount::with(Setup {
+            memory: Some(memory.into()),
+            ..Setup::default()
+        })?
+        else {
+            return Ok(());
+        };
+        let daemon = daemon::serving(mount.store()).context("no daemon")?;
+        assert_eq!(may_have_huge_pages(&daemon.to_string())?, may, "{memory}");
+        mount.umount()?;
+    }
+    Ok(())
+}
