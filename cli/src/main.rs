@@ -21,6 +21,7 @@ mod mount_options;
 mod mounts;
 mod places;
 mod plan;
+mod process;
 mod profile;
 mod progress;
 mod quantity;

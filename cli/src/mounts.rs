@@ -4,7 +4,7 @@
 
 use std::{
     ffi::OsString,
-    fs, io,
+    fs,
     os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
 };
@@ -189,50 +189,6 @@ fn holder(pid: u32, point: &Path) -> Option<Holder> {
     })
 }
 
-/// Whether a process has ended and let go of all it had open, given when it
-/// started (see [`started`]), so that another one with its number is not
-/// mistaken for it.
-#[must_use]
-pub fn has_ended(pid: u32, start: u64) -> bool {
-    match process_state(pid) {
-        Ok(process) if process.started == start => {
-            // Its first thread may be dead while others still hold its files.
-            matches!(process.state, 'Z' | 'X') && process.threads <= 1
-        }
-        _ => true,
-    }
-}
-
-/// When a process started, in clock ticks since boot.
-#[must_use]
-pub fn started(pid: u32) -> Option<u64> {
-    process_state(pid).ok().map(|process| process.started)
-}
-
-struct Process {
-    /// A letter, as in proc_pid_stat(5).
-    state: char,
-    threads: u64,
-    started: u64,
-}
-
-fn process_state(pid: u32) -> io::Result<Process> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name in parentheses may itself hold anything; fields count behind it.
-    let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
-    let fields: Vec<&str> = after.split_whitespace().collect();
-    // The first of these is the third of the line.
-    let number = |field: usize| fields.get(field - 3)?.parse().ok();
-    let process = || {
-        Some(Process {
-            state: fields.first()?.chars().next()?,
-            threads: number(20)?,
-            started: number(22)?,
-        })
-    };
-    process().ok_or_else(|| io::ErrorKind::InvalidData.into())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -283,12 +239,8 @@ garbage\n\
             .spawn()
             .unwrap();
         let found = holders(&point, 8);
-        let start = started(child.id()).unwrap();
-        assert!(!has_ended(child.id(), start));
-        assert!(has_ended(child.id(), start + 1));
         drop(child.stdin.take());
         child.wait().unwrap();
-        assert!(has_ended(child.id(), start));
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].pid, child.id());
         assert_eq!(found[0].path, point.join("f"));

@@ -13,6 +13,7 @@ use crate::{
     detach::{detach, detach_dead},
     failure::{Code, Failure, Result},
     mounts::{self, Mount},
+    process::Process,
 };
 
 /// Arguments of `kiseki umount`.
@@ -44,35 +45,6 @@ enum Owner<'a> {
     Dead,
 }
 
-/// One of the processes of a mount.
-struct Process {
-    pid: u32,
-    started: u64,
-}
-
-impl Process {
-    /// `None` when there is none of that number.
-    fn of(pid: u32) -> Option<Process> {
-        mounts::started(pid).map(|started| Process { pid, started })
-    }
-
-    fn has_ended(&self) -> bool {
-        mounts::has_ended(self.pid, self.started)
-    }
-
-    /// Whether it has ended, or does so now.
-    fn ends(&self) -> bool {
-        let began = Instant::now();
-        while !self.has_ended() {
-            if began.elapsed() > DYING_PATIENCE {
-                return false;
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        true
-    }
-}
-
 impl Umount {
     /// Returns when the daemon has ended and the store is free.
     pub fn run(&self) -> Result<Code> {
@@ -92,7 +64,7 @@ impl Umount {
                 && let Err(failure) = connection.sync()
             {
                 // The one that takes over has all that this one had.
-                if daemon.as_ref().is_none_or(Process::ends) {
+                if daemon.is_none_or(ends) {
                     continue;
                 }
                 return Err(
@@ -104,7 +76,7 @@ impl Umount {
             detach(&mount.point, self.lazy)?;
             // The supervisor is the last to end.
             for process in [daemon, supervisor].into_iter().flatten() {
-                self.wait(&process);
+                self.wait(process);
             }
             return Ok(Code::Good);
         }
@@ -136,7 +108,7 @@ impl Umount {
         }
     }
 
-    fn wait(&self, process: &Process) {
+    fn wait(&self, process: Process) {
         let pid = process.pid;
         let began = Instant::now();
         let mut told = false;
@@ -154,4 +126,16 @@ impl Umount {
             thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+/// Whether a process has ended, or does so now.
+fn ends(process: Process) -> bool {
+    let began = Instant::now();
+    while !process.has_ended() {
+        if began.elapsed() > DYING_PATIENCE {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    true
 }
