@@ -54,6 +54,7 @@ impl Volume {
             let wanted = limit - listed.len();
             let entries = self.readdir(ino, behind, wanted).await?;
             let are_last = entries.len() < wanted;
+            listed.reserve(entries.len());
             for entry in entries {
                 behind = entry.cookie;
                 match self.getattr(entry.ino).await {
