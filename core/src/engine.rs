@@ -111,6 +111,8 @@ struct Orphans {
     /// Length of `used`, to look at without its lock.
     count: AtomicUsize,
     to_reap: Mutex<Vec<Ino>>,
+    /// Held while what was in `to_reap` is deleted.
+    reaping: Mutex<()>,
 }
 
 impl Orphans {

@@ -82,8 +82,10 @@ impl Inner {
         }
     }
 
-    /// Deletes the orphans that nobody uses.
+    /// Deletes the orphans that nobody uses. Those that another thread is
+    /// deleting are gone as well when it returns.
     pub(super) fn reap(&self) {
+        let _alone = self.orphans.reaping.lock();
         let inos: Vec<Ino> = std::mem::take(&mut *self.orphans.to_reap.lock());
         if self.options.read_only || self.meta.failed().is_some() {
             return;

@@ -315,6 +315,37 @@ fn a_listing_with_attributes_does_not_end_where_others_remove() {
     block_on(async { volume.close().await.unwrap() });
 }
 
+#[test]
+fn what_nobody_uses_is_gone_after_reaping_whoever_did_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let volume = create(dir.path());
+    let is_over = Arc::new(AtomicBool::new(false));
+    // As the background does, only more often.
+    let other = std::thread::spawn({
+        let (volume, is_over) = (volume.clone(), is_over.clone());
+        move || {
+            while !is_over.load(Ordering::Relaxed) {
+                volume.inner.reap();
+            }
+        }
+    });
+    let left: u64 = block_on(async {
+        let before = volume.status().await.unwrap().usage.inodes;
+        let mut left = 0;
+        for _ in 0..1000 {
+            make(&volume, "f").await;
+            volume.unlink(&ROOT, Ino::ROOT, b"f").await.unwrap();
+            volume.inner.reap();
+            left += volume.status().await.unwrap().usage.inodes - before;
+        }
+        left
+    });
+    is_over.store(true, Ordering::Relaxed);
+    other.join().unwrap();
+    assert_eq!(left, 0);
+    block_on(async { volume.close().await.unwrap() });
+}
+
 /// Files that are there all the time.
 const STAYING: usize = 200;
 
