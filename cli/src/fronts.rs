@@ -222,12 +222,12 @@ impl Served {
         metrics
     }
 
-    /// What is counted: a line for each front end.
+    /// What is counted, by front end.
     fn counted(&self) -> impl Iterator<Item = Arc<dyn Counted>> {
         let mount = self.mount.as_ref().map(|mount| mount.statistics());
         let s3 = self.s3.as_ref().map(Server::statistics);
-        let nfs = self.nfs.as_ref().map(|nfs| nfs.statistics());
-        [mount, s3, nfs].into_iter().flatten()
+        let nfs = self.nfs.iter().flat_map(|nfs| nfs.statistics());
+        [mount, s3].into_iter().flatten().chain(nfs)
     }
 
     /// Waits until somebody unmounts; forever without a mount.

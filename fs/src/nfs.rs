@@ -258,10 +258,10 @@ impl Server {
         self.listener.address()
     }
 
-    /// What procedures cost.
+    /// What procedures and operations cost, by version.
     #[must_use]
-    pub fn statistics(&self) -> Arc<dyn Counted> {
-        self.nfs.stats.clone()
+    pub fn statistics(&self) -> [Arc<dyn Counted>; 2] {
+        [self.nfs.stats.clone(), self.nfs.v4.stats.clone()]
     }
 
     /// The list in force.

@@ -12,7 +12,12 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use kiseki_tests::{Mount, Output, Result, Setup, daemon, run::limited, served::Served, skip};
+use kiseki_fs::nfs::v4::xdr::{Data, Operation, Stability, Status, Write as Writing};
+use kiseki_tests::{
+    Mount, Output, Result, Setup, daemon, nfs_client, nfs4_client, run::limited, served::Served,
+    skip,
+};
+use nfs3_types::nfs3::stable_how;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -150,6 +155,44 @@ fn an_address_that_is_taken_refuses_the_mount() -> Result {
     ensure!(refused.stderr.contains(&address), "{}", refused.stderr);
     ensure!(!mount.is_mounted(), "still mounted");
     daemon::wait_gone(mount.store())
+}
+
+#[test]
+fn a_server_tells_of_both_versions_of_nfs() -> Result {
+    if !has_parser() {
+        return Ok(());
+    }
+    let Some(served) = Served::by_nfs(&["--metrics", "0"])? else {
+        return Ok(());
+    };
+    let mut client = nfs_client::Client::mount(served.nfs()?, "/")?;
+    let root = client.root.clone();
+    let file = client.create_new(&root, "by-3")?;
+    client.write(&file, 0, &[3; 300], stable_how::FILE_SYNC)?;
+    ensure!(client.read_all(&file)? == [3; 300]);
+    let mut session = nfs4_client::Session::fresh(served.nfs()?, "one")?;
+    let (handle, stateid) = session.open_file("by-4")?;
+    let write = Operation::Write(Writing {
+        stateid,
+        offset: 0,
+        stability: Stability::File,
+        data: Data::from(&[4; 400][..]),
+    });
+    ensure!(session.status(vec![Operation::PutHandle(handle), write])? == Status::Ok);
+    let told = told(url(&served.mount().status()?)?)?;
+    for (front, op, bytes) in [
+        ("nfs3", "write", 300.0),
+        ("nfs3", "read", 300.0),
+        ("nfs4", "write", 400.0),
+    ] {
+        assert_eq!(operations(&told, front, op)?, 1.0, "{front} {op}");
+        let moved = format!("kiseki_operation_bytes_total{{front={front},op={op}}}");
+        assert_eq!(number(&told, &moved)?, bytes, "{front} {op}");
+    }
+    assert_eq!(operations(&told, "nfs4", "open")?, 1.0);
+    // Those that make the session are requests as well.
+    ensure!(operations(&told, "nfs4", "compound")? >= 4.0, "{told}");
+    served.finish()
 }
 
 #[test]

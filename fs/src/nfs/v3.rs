@@ -46,6 +46,11 @@ pub use nfs3_types::nfs3::{PROGRAM, VERSION};
 #[derive(Clone, Copy)]
 pub struct Procedure(NFS_PROGRAM);
 
+impl Procedure {
+    const READ: Procedure = Procedure(NFS_PROGRAM::NFSPROC3_READ);
+    const WRITE: Procedure = Procedure(NFS_PROGRAM::NFSPROC3_WRITE);
+}
+
 impl Operation for Procedure {
     const FRONT: &'static str = "nfs3";
     const NAMES: &'static [&'static str] = &[

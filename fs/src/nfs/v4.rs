@@ -9,6 +9,7 @@
 //! - `records`: which clients may have state after a restart
 //! - `attributes`: what attributes are called, told and set
 //! - `compound`, `ops`: the operations
+//! - `counted`: what is counted of them
 //! - `pseudo`: what is above the exports of a client
 //! - `tend`: the ends of leases and of the grace period
 //!
@@ -17,6 +18,7 @@
 mod attributes;
 mod clients;
 mod compound;
+mod counted;
 mod failure;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
@@ -32,13 +34,18 @@ mod tend;
 #[allow(missing_docs)]
 pub mod xdr;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use kiseki_core::{
     Result,
     engine::{FrontId, Volume},
 };
 use parking_lot::Mutex;
+
+use crate::stats::Stats;
 
 use super::{
     Nfs, TRANSFER_MAX,
@@ -47,6 +54,7 @@ use super::{
     server::Peer,
 };
 use attributes::Server;
+use counted::Op;
 use opens::Closed;
 use records::Records;
 use state::State;
@@ -76,6 +84,7 @@ pub struct Service {
     /// Tells this server from others, also after a restart.
     identity: [u8; 16],
     server: Server,
+    pub(super) stats: Arc<Stats<Op>>,
     /// Longest message.
     largest: u32,
 }
@@ -111,6 +120,7 @@ impl Service {
                     minor: 0,
                 },
             },
+            stats: Stats::new(),
             largest: TRANSFER_MAX + OVERHEAD,
         })
     }
@@ -129,7 +139,11 @@ pub(super) async fn call(nfs: &Nfs, peer: &Peer, call: Call) -> Outcome {
                 Ok(credentials) => credentials,
                 Err(error) => return Outcome::Denied(*error),
             };
-            match compound::compound(nfs, peer, credentials, &call.arguments).await {
+            let began = Instant::now();
+            let answer = compound::compound(nfs, peer, credentials, &call.arguments).await;
+            let stats = &nfs.v4.stats;
+            stats.record(Op::COMPOUND, began.elapsed(), false, 0);
+            match answer {
                 Ok(reply) => Outcome::Done(vec![reply.into()]),
                 Err(compound::Garbage) => Outcome::Failed(Failure::Garbage),
             }

@@ -11,7 +11,7 @@ use nfs3_types::{
 };
 
 use super::{
-    Request, Results,
+    Procedure, Request, Results,
     arguments::{Commit, Read, Write},
     status::status,
 };
@@ -73,6 +73,8 @@ impl Request<'_> {
         let count = a.count.min(TRANSFER_MAX);
         let data = volume.read(attr.ino, a.offset, count).await;
         let data = data.map_err(Fail::of_inode)?;
+        let stats = &self.nfs.stats;
+        stats.moved(Procedure::READ, data.len() as u64);
         let attr = self.nfs.attributes(attr.ino).await?;
         Ok(Bits { attr, data })
     }
@@ -131,7 +133,9 @@ impl Request<'_> {
         self.open(attr.ino).await?;
         let (who, data) = (self.caller(target), a.data.clone());
         let written = volume.write(&who, attr.ino, a.offset, data).await;
-        written.map_err(Fail::of_inode)
+        let count = written.map_err(Fail::of_inode)?;
+        self.nfs.stats.moved(Procedure::WRITE, count.into());
+        Ok(count)
     }
 
     pub(super) async fn commit(self, a: Commit) -> Results<COMMIT3resok, COMMIT3resfail> {

@@ -7,7 +7,7 @@
 mod dispatch;
 mod reply;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use kiseki_core::{
     Error,
@@ -20,6 +20,7 @@ pub use reply::Reply;
 use super::{
     Service,
     clients::Principal,
+    counted::Op,
     failure::{Failure, Outcome},
     sessions::Begun,
     xdr::{
@@ -314,7 +315,11 @@ impl<'a> Compound<'a> {
             return reply.overflow(operation);
         }
         reply.begin(operation);
-        match self.run(arguments, reply).await {
+        let began = Instant::now();
+        let outcome = self.run(arguments, reply).await;
+        let stats = &self.service.stats;
+        stats.record(Op::of(operation), began.elapsed(), false, 0);
+        match outcome {
             Ok(()) => reply.succeed(),
             Err(failure) => reply.fail_with(&failure),
         }

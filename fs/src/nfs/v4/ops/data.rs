@@ -11,6 +11,7 @@ use crate::nfs::{
     TRANSFER_MAX, Target,
     v4::{
         compound::{Compound, Reply},
+        counted::Op,
         failure::{Failure, Outcome},
         opens::{READ, WRITE},
         xdr::{Commit, Payload, Read, Stability, StateId, Status, Write, Written, put},
@@ -30,6 +31,7 @@ impl Compound<'_> {
                 read.await.map_err(Failure::of_file)?
             }
         };
+        self.service.stats.moved(Op::READ, data.len() as u64);
         let end = asked.offset.saturating_add(data.len() as u64);
         // A short read ends at the end; one that is not may end there, too.
         let eof = (data.len() as u64) < u64::from(count) || end >= self.size(&file).await?;
@@ -46,6 +48,7 @@ impl Compound<'_> {
         let who = self.acting(&target);
         let written = self.volume.write(&who, file.ino, asked.offset, data);
         let count = written.await.map_err(Failure::of_file)?;
+        self.service.stats.moved(Op::WRITE, count.into());
         let stability = match asked.stability {
             Stability::Unstable => {
                 self.volume.told(self.nfs.front).await;

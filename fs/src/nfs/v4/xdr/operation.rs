@@ -9,7 +9,9 @@ use super::{
 
 /// Operation numbers that are named outside of [`Operation`].
 pub mod number {
+    pub const READ: u32 = 25;
     pub const SETATTR: u32 = 34;
+    pub const WRITE: u32 = 38;
     pub const BIND_CONN_TO_SESSION: u32 = 41;
     pub const EXCHANGE_ID: u32 = 42;
     pub const CREATE_SESSION: u32 = 43;
