@@ -1,6 +1,6 @@
 # What a Linux client does all day, on a mount of VERSION: port version [options]
 . ./mount.sh
-mount_server "$2" "$1" "${3:-nolock}" || { echo "the mount fails"; exit 1; }
+mount_server "$2" "$1" "${3:-}" || { echo "the mount fails"; exit 1; }
 cd /mnt/nfs && mkdir work && cd work || exit 1
 failures=0
 check() {

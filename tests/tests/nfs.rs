@@ -825,7 +825,7 @@ fn sha256(data: &[u8]) -> Result<String> {
 fn in_guest(served: &Served, script: &str, words: &[&str]) -> Result<bool> {
     let tests = concat!(env!("CARGO_MANIFEST_DIR"));
     let output = limited(format!("{tests}/../scripts/guest"))
-        .args(["-s", "240", "run", &served.nfs()?.port().to_string()])
+        .args(["-s", "400", "run", &served.nfs()?.port().to_string()])
         .arg(format!("{tests}/guest/{script}"))
         .args(words)
         .output()?;
@@ -850,7 +850,25 @@ fn the_linux_client_works_by_version_3() -> Result {
     let Some(served) = Served::by_nfs(&[])? else {
         return Ok(());
     };
-    in_guest(&served, "work.sh", &["3"])?;
+    in_guest(&served, "work.sh", &["3", "nolock"])?;
+    served.finish()
+}
+
+#[test]
+fn the_linux_client_works_by_version_4_1() -> Result {
+    let Some(served) = Served::by_nfs(&[])? else {
+        return Ok(());
+    };
+    in_guest(&served, "work.sh", &["4.1"])?;
+    served.finish()
+}
+
+#[test]
+fn the_linux_client_works_by_version_4_2() -> Result {
+    let Some(served) = Served::by_nfs(&[])? else {
+        return Ok(());
+    };
+    in_guest(&served, "work.sh", &["4.2"])?;
     served.finish()
 }
 
