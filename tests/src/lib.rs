@@ -36,7 +36,7 @@ pub use content::Content;
 pub use mount::{Mount, Setup};
 pub use place::Place;
 pub use run::{Output, run, run_in};
-pub use skip::{have, is_root, need_tools, skip};
+pub use skip::{have, is_root, need_open_files, need_tools, skip};
 pub use user::User;
 
 /// What a test returns: any error fails it.

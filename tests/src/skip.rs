@@ -6,7 +6,12 @@
 
 use std::{fs::OpenOptions, io::Write, path::Path, thread};
 
-use nix::unistd::Uid;
+use nix::{
+    sys::resource::{Resource, getrlimit, setrlimit},
+    unistd::Uid,
+};
+
+use crate::Result;
 
 /// Records that the running test is skipped. The caller returns after it.
 pub fn skip(why: &str) {
@@ -45,4 +50,14 @@ pub fn need_tools(tools: &[&str]) -> bool {
         skip(&format!("not installed: {}", missing.join(", ")));
     }
     missing.is_empty()
+}
+
+/// Whether this process may open so many files; otherwise the test is skipped.
+pub fn need_open_files(count: u64) -> Result<bool> {
+    let (_, limit) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, limit, limit)?;
+    if limit < count {
+        skip(&format!("needs {count} open files, {limit} are allowed"));
+    }
+    Ok(limit >= count)
 }

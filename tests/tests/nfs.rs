@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use kiseki_tests::{
-    Content, Output, Result, daemon, env_number, is_root, need_tools,
+    Content, Output, Result, daemon, env_number, is_root, need_open_files, need_tools,
     nfs_client::{Client, done, place, refused_with, status},
     run,
     run::limited,
@@ -27,7 +27,6 @@ use nfs3_types::nfs3::{
     nfsstat3, sattr3, stable_how, symlinkdata3,
 };
 use nfs3_types::xdr_codec::Opaque;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 const MIB: u64 = 1 << 20;
 
@@ -500,10 +499,7 @@ fn idle_connections_cost_next_to_nothing() -> Result {
         return Ok(());
     };
     let count = env_number("KISEKI_IDLE_CONNECTIONS", 10_000);
-    let (_, limit) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, limit, limit)?;
-    if limit < count + 200 {
-        skip(&format!("needs {count} open files, {limit} are allowed"));
+    if !need_open_files(count + 200)? {
         return served.finish();
     }
     let (store, server) = (served.mount().store(), served.nfs()?);

@@ -3,16 +3,19 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    fs,
-    path::Path,
-    process::Command,
+    fs::{self, Permissions},
+    io::Write,
+    net::TcpStream,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, ensure};
 use kiseki_tests::{
-    Content, Output, Result, daemon, env_number, have, need_tools, served::Served,
+    Content, Output, Result, daemon, env_number, have, need_open_files, need_tools, served::Served,
     sources::count_files,
 };
 
@@ -285,6 +288,135 @@ fn tree_synced_by_s3cmd_is_the_same() -> Result {
         };
         done(s3cmd)
     })
+}
+
+/// A bucket mounted by s3fs; unmounted when dropped.
+struct S3fs {
+    at: PathBuf,
+    child: Child,
+}
+
+impl S3fs {
+    fn mount(served: &Served, bucket: &str) -> Result<S3fs> {
+        let base = served.mount().base();
+        let (at, key) = (base.join("s3fs"), base.join("s3fs-key"));
+        fs::create_dir(&at)?;
+        fs::write(&key, format!("{}:{}", served.key().0, served.key().1))?;
+        fs::set_permissions(&key, Permissions::from_mode(0o600))?;
+        let options = format!(
+            "passwd_file={},url={},use_path_request_style",
+            key.display(),
+            served.url()
+        );
+        let mut command = served.client("s3fs");
+        command.arg(bucket).arg(&at).args(["-f", "-o", &options]);
+        let mut s3fs = S3fs {
+            child: command.stdout(Stdio::null()).spawn()?,
+            at,
+        };
+        let began = Instant::now();
+        while fs::metadata(&s3fs.at)?.dev() == fs::metadata(base)?.dev() {
+            let ended = s3fs.child.try_wait()?;
+            ensure!(ended.is_none(), "s3fs ended: {ended:?}");
+            ensure!(began.elapsed() < Duration::from_secs(60), "no mount");
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(s3fs)
+    }
+}
+
+impl Drop for S3fs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.at).status();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn tree_copied_to_s3fs_is_the_same() -> Result {
+    if !need_tools(&["s3fs"]) {
+        return Ok(());
+    }
+    let Some(served) = Served::fresh(&[])? else {
+        return Ok(());
+    };
+    let bucket = served.mount().path("bucket");
+    fs::create_dir(&bucket)?;
+    let source = small_tree(&served)?;
+    let s3fs = S3fs::mount(&served, "bucket")?;
+    let mut copy = served.client("cp");
+    copy.arg("-r").arg(&source).arg(s3fs.at.join("copy"));
+    done(copy)?;
+    same_files(&source, &bucket.join("copy"))?;
+    fs::write(bucket.join("copy/new"), "by the mount")?;
+    ensure!(fs::read(s3fs.at.join("copy/new"))? == b"by the mount");
+    fs::rename(s3fs.at.join("copy/new"), s3fs.at.join("moved"))?;
+    ensure!(fs::read(bucket.join("moved"))? == b"by the mount");
+    ensure!(!bucket.join("copy/new").exists(), "it is there twice");
+    fs::remove_dir_all(s3fs.at.join("copy"))?;
+    ensure!(!bucket.join("copy").exists(), "not removed");
+    drop(s3fs);
+    served.finish()
+}
+
+#[test]
+fn connections_without_a_request_stop_nobody() -> Result {
+    let Some(served) = Served::fresh(&[])? else {
+        return Ok(());
+    };
+    let count = env_number("KISEKI_IDLE_CONNECTIONS", 10_000);
+    if !need_open_files(count + 200)? {
+        return served.finish();
+    }
+    fs::create_dir(served.mount().path("bucket"))?;
+    served.check(&["put_and_get", "1000"])?;
+    let server = served.url().trim_start_matches("http://");
+    let before = daemon::resident(served.mount().store())?.0;
+    let mut open = Vec::new();
+    for number in 0..count {
+        let mut stream =
+            TcpStream::connect(server).with_context(|| format!("connection {number}"))?;
+        match number % 4 {
+            0 => {}
+            1 => stream.write_all(b"PUT /bucket/half HTTP/1.1\r\nHost: he")?,
+            2 => stream.write_all(&Content(number).bytes(0, 100))?,
+            // A signature that is none, and a body that does not come.
+            _ => stream.write_all(
+                b"PUT /bucket/half HTTP/1.1\r\nHost: here\r\nContent-Length: 1000000\r\n\
+                  Authorization: AWS4-HMAC-SHA256 Credential=none\r\n\r\nbegin",
+            )?,
+        }
+        open.push(stream);
+    }
+    served.check(&["put_and_get", "100000"])?;
+    let grown = daemon::resident(served.mount().store())?
+        .0
+        .saturating_sub(before);
+    ensure!(
+        grown < count * 32 * 1024,
+        "{count} connections take {grown} bytes"
+    );
+    ensure!(!served.mount().path("bucket/half").exists(), "unsigned");
+    drop(open);
+    served.finish()
+}
+
+#[test]
+fn a_head_without_end_is_refused() -> Result {
+    let Some(served) = Served::fresh(&[])? else {
+        return Ok(());
+    };
+    let server = served.url().trim_start_matches("http://");
+    let mut stream = TcpStream::connect(server)?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: here\r\n")?;
+    let line = format!("X-Long: {}\r\n", "x".repeat(8000));
+    // 64 MiB, if it were taken.
+    let refused = (0..8192).any(|_| stream.write_all(line.as_bytes()).is_err());
+    ensure!(refused, "it takes all of it");
+    let (resident, _) = daemon::resident(served.mount().store())?;
+    ensure!(resident < 512 * MIB, "{} MiB", resident / MIB);
+    served.finish()
 }
 
 #[test]
