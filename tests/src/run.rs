@@ -4,10 +4,7 @@ use std::{ffi::OsStr, path::Path, process::Command};
 
 use anyhow::{Context, ensure};
 
-use crate::Result;
-
-/// Seconds after which a program that a test started counts as hanging.
-const LIMIT: u32 = 300;
+use crate::{Result, env_number};
 
 /// What a program said and how it ended.
 #[derive(Debug)]
@@ -46,12 +43,14 @@ impl Output {
     }
 }
 
-/// A command under the time limit: `timeout` ends it and what it waits for.
+/// A command under a time limit, half of that of a test: `timeout` ends it and
+/// what it waits for.
 #[must_use]
 pub fn limited(program: impl AsRef<OsStr>) -> Command {
+    let limit = env_number("KISEKI_TEST_LIMIT", 600) / 2;
     let mut command = Command::new("timeout");
     command
-        .args(["-k", "5", &LIMIT.to_string()])
+        .args(["-k", "5", &limit.to_string()])
         .arg(program)
         .stdin(std::process::Stdio::null());
     command

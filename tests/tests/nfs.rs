@@ -821,7 +821,7 @@ fn sha256(data: &[u8]) -> Result<String> {
 fn in_guest(served: &Served, script: &str, words: &[&str]) -> Result<bool> {
     let tests = concat!(env!("CARGO_MANIFEST_DIR"));
     let output = limited(format!("{tests}/../scripts/guest"))
-        .args(["-s", "400", "run", &served.nfs()?.port().to_string()])
+        .args(["-s", "280", "run", &served.nfs()?.port().to_string()])
         .arg(format!("{tests}/guest/{script}"))
         .args(words)
         .output()?;
