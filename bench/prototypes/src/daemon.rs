@@ -1,0 +1,102 @@
+//! The daemon: how it serves, and its threads.
+
+use std::{io, os::fd::RawFd, thread, time::Duration};
+
+use crate::{device, files::Files, ring};
+
+/// The way of requests and answers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// /dev/fuse.
+    Device,
+    Ring,
+    /// See [`ring::serve`].
+    DeferredRing,
+}
+
+/// How a daemon serves.
+#[derive(Clone, Copy)]
+pub struct How {
+    pub way: Way,
+    /// Seconds for which attributes are believed.
+    pub ttl: u64,
+    /// Whether `open` is answered.
+    pub opens: bool,
+    /// In the place of a daemon that died.
+    pub again: bool,
+}
+
+impl How {
+    pub const PLAIN: How = How {
+        way: Way::Device,
+        ttl: 3600,
+        opens: true,
+        again: false,
+    };
+
+    /// As an argument for the daemon.
+    pub fn text(self) -> String {
+        let way = match self.way {
+            Way::Device => "device",
+            Way::Ring => "ring",
+            Way::DeferredRing => "deferred",
+        };
+        format!("{way},{},{},{}", self.ttl, self.opens, self.again)
+    }
+
+    pub fn parse(text: &str) -> io::Result<How> {
+        let parts: Vec<&str> = text.split(',').collect();
+        let [way, ttl, opens, again] = parts[..] else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        Ok(How {
+            way: match way {
+                "device" => Way::Device,
+                "ring" => Way::Ring,
+                _ => Way::DeferredRing,
+            },
+            ttl: ttl.parse().map_err(io::Error::other)?,
+            opens: opens.parse().map_err(io::Error::other)?,
+            again: again.parse().map_err(io::Error::other)?,
+        })
+    }
+}
+
+/// Says that it is ready, serves until the mount ends, and says what was asked.
+pub fn serve(device: RawFd, how: How) -> io::Result<()> {
+    let ring = how.way != Way::Device;
+    if !how.again {
+        device::greet(device, ring)?;
+    }
+    let files = Files::new(device, how);
+    println!("ready");
+    thread::scope(|scope| {
+        let mut running = Vec::new();
+        for core in 0..thread::available_parallelism()?.get() {
+            let (files, deferred) = (&files, how.way == Way::DeferredRing);
+            running.push(scope.spawn(move || {
+                if ring {
+                    ring::serve(device, core as u16, deferred, files)
+                } else {
+                    device::serve(device, files)
+                }
+            }));
+        }
+        if how.again {
+            // When the queues of a ring are there.
+            thread::sleep(Duration::from_millis(200));
+            device::have_sent_again(device)?;
+        }
+        if ring {
+            // What never comes over a ring: forgets, interrupts.
+            device::serve(device, &files)?;
+        }
+        running
+            .into_iter()
+            .try_for_each(|thread| thread.join().expect("no panic"))
+    })?;
+    for (operation, count) in files.counted() {
+        println!("    operation {operation}: {count}");
+    }
+    Ok(())
+}

@@ -1,0 +1,200 @@
+//! A mount with its daemon.
+
+use std::{
+    env, fs,
+    io::{self, BufRead, BufReader, Read},
+    os::fd::{AsRawFd, OwnedFd},
+    path::PathBuf,
+    process::{self, Child, ChildStdout, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use crate::{
+    daemon::How,
+    device,
+    files::{SMALL, check, word},
+    load::Done,
+};
+
+/// A mounted filesystem and its daemon.
+pub struct Scene {
+    dir: PathBuf,
+    daemon: Child,
+    /// What the daemon says.
+    said: BufReader<ChildStdout>,
+    /// Held as well, so that the mount outlives its daemon.
+    device: OwnedFd,
+}
+
+/// What was done, and what processor time daemon and clients took for it.
+pub struct Run {
+    pub done: Done,
+    pub cpu: Duration,
+}
+
+impl Scene {
+    /// Mounts, has `act` use it, unmounts; what the daemon says.
+    pub fn with(how: How, act: impl FnOnce(&mut Scene) -> io::Result<()>) -> io::Result<String> {
+        let mut scene = Scene::begin(how)?;
+        let acted = act(&mut scene);
+        let said = scene.end();
+        acted.and(said)
+    }
+
+    fn begin(how: How) -> io::Result<Scene> {
+        let dir = env::temp_dir().join(format!("kiseki-prototype-{}", process::id()));
+        fs::create_dir_all(&dir)?;
+        let device = device::mount(&dir)?;
+        let (daemon, said) = spawn(&device, how)?;
+        device::read_ahead(&dir)?;
+        Ok(Scene {
+            dir,
+            daemon,
+            said,
+            device,
+        })
+    }
+
+    /// Kills the daemon and has another one serve.
+    pub fn replace(&mut self, how: How) -> io::Result<()> {
+        self.daemon.kill()?;
+        self.daemon.wait()?;
+        (self.daemon, self.said) = spawn(&self.device, how)?;
+        Ok(())
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    pub fn measure(&self, load: impl FnOnce() -> io::Result<Done>) -> io::Result<Run> {
+        let before = self.cpu()?;
+        let run = measure_here(load)?;
+        Ok(Run {
+            cpu: run.cpu + self.cpu()? - before,
+            ..run
+        })
+    }
+
+    /// Processor time of the daemon so far.
+    fn cpu(&self) -> io::Result<Duration> {
+        let mut total = Duration::ZERO;
+        for task in fs::read_dir(format!("/proc/{}/task", self.daemon.id()))? {
+            let text = fs::read_to_string(task?.path().join("schedstat"))?;
+            let nanos = text.split(' ').next().and_then(|text| text.parse().ok());
+            total += Duration::from_nanos(nanos.unwrap_or_default());
+        }
+        Ok(total)
+    }
+
+    /// What comes of an open through the page cache while the file is open for passthrough, and
+    /// when it is closed.
+    pub fn edges(&self) -> io::Result<String> {
+        let path = self.path("mixed");
+        let said =
+            |open: io::Result<fs::File>| open.map_or_else(|e| e.to_string(), |_| "works".into());
+        let through = fs::File::open(&path)?;
+        let meanwhile: String = said(fs::File::open(&path));
+        drop(through);
+        // The release travels behind the close.
+        thread::sleep(Duration::from_millis(100));
+        let through = said(fs::File::open(&path));
+        Ok(format!(
+            "cached while it is open: {meanwhile}; passthrough again: {through}"
+        ))
+    }
+
+    /// When the kernel forgets a file that loses its name while it is open.
+    pub fn unlinked(&self) -> io::Result<String> {
+        let forgotten = || {
+            // Forgets travel behind.
+            thread::sleep(Duration::from_millis(100));
+            fs::metadata(self.path("forgets")).map(|metadata| metadata.len())
+        };
+        // The kernel learns with the first open that there is none.
+        drop(fs::File::open(self.path("small"))?);
+        let path = self.path("new");
+        let file = fs::File::create(&path)?;
+        let before = forgotten()?;
+        fs::remove_file(&path)?;
+        let open = forgotten()? - before;
+        drop(file);
+        let closed = forgotten()? - before;
+        Ok(format!(
+            "{open} forgets while it is open, {closed} when it is closed"
+        ))
+    }
+
+    /// Unmounts; requests without an answer get an error.
+    fn end(mut self) -> io::Result<String> {
+        let dir = std::ffi::CString::new(self.dir.as_os_str().as_encoded_bytes())?;
+        // SAFETY: a C string.
+        let unmounted =
+            check(unsafe { libc::umount2(dir.as_ptr(), libc::MNT_FORCE | libc::MNT_DETACH) });
+        drop(self.device);
+        unmounted?;
+        let mut said = String::new();
+        self.said.read_to_string(&mut said)?;
+        let status = self.daemon.wait()?;
+        fs::remove_dir(&self.dir)?;
+        if status.success() {
+            Ok(said)
+        } else {
+            Err(io::Error::other(format!("the daemon ended: {status}")))
+        }
+    }
+}
+
+/// Runs a load; the processor time is that of this process.
+pub fn measure_here(load: impl FnOnce() -> io::Result<Done>) -> io::Result<Run> {
+    let before = own_cpu()?;
+    let done = load()?;
+    Ok(Run {
+        done,
+        cpu: own_cpu()? - before,
+    })
+}
+
+fn own_cpu() -> io::Result<Duration> {
+    // SAFETY: zeros are a `timespec`, and the call fills it.
+    let time = unsafe {
+        let mut time: libc::timespec = std::mem::zeroed();
+        check(libc::clock_gettime(
+            libc::CLOCK_PROCESS_CPUTIME_ID,
+            &raw mut time,
+        ))?;
+        time
+    };
+    Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+}
+
+/// A small file beside the mount, on the disk of the temporary directory.
+pub fn plain_file() -> io::Result<PathBuf> {
+    let path = env::temp_dir().join(format!("kiseki-prototype-{}.plain", process::id()));
+    let bytes: Vec<u8> = (0..SMALL)
+        .step_by(8)
+        .flat_map(|at| word(at).to_ne_bytes())
+        .collect();
+    fs::write(&path, bytes)?;
+    Ok(path)
+}
+
+/// Starts a daemon, and waits until it is ready.
+fn spawn(device: &OwnedFd, how: How) -> io::Result<(Child, BufReader<ChildStdout>)> {
+    let mut daemon = Command::new(env::current_exe()?)
+        .arg("serve")
+        .arg(device.as_raw_fd().to_string())
+        .arg(how.text())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let said = daemon.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+    let mut said = BufReader::new(said);
+    let mut line = String::new();
+    said.read_line(&mut line)?;
+    if line.is_empty() {
+        let status = daemon.wait()?;
+        return Err(io::Error::other(format!("the daemon ended: {status}")));
+    }
+    Ok((daemon, said))
+}
