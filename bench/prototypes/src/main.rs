@@ -14,6 +14,7 @@ use std::{
     env,
     fs::{self, File},
     io,
+    path::Path,
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -33,16 +34,16 @@ fn main() -> io::Result<()> {
         }
         ["transport"] => rounds(5, transport),
         ["passthrough"] => rounds(5, passthrough),
-        ["opens"] => rounds(5, opens),
+        ["opens", ref others @ ..] => rounds(5, |table| opens(table, others)),
         ["rules"] => rules(),
         ["takeover"] => takeover(),
         _ => Err(io::Error::other(
-            "usage: transport | passthrough | opens | rules | takeover, as root",
+            "usage: transport | passthrough | opens [DIR...] | rules | takeover, as root",
         )),
     }
 }
 
-fn rounds(count: usize, round: fn(&mut Table) -> io::Result<()>) -> io::Result<()> {
+fn rounds(count: usize, round: impl Fn(&mut Table) -> io::Result<()>) -> io::Result<()> {
     let mut table = Table::default();
     for _ in 0..count {
         round(&mut table)?;
@@ -135,8 +136,8 @@ fn open(scene: &Scene, name: &str) -> io::Result<(File, Done)> {
     Ok((file, Done { count: 1, took }))
 }
 
-/// A small file read again, with `open` answered and with ENOSYS to it, and on the disk.
-fn opens(table: &mut Table) -> io::Result<()> {
+/// A small file read again: with `open` answered, with ENOSYS to it, and in other directories.
+fn opens(table: &mut Table, others: &[&str]) -> io::Result<()> {
     for (column, opens) in [("open answered", true), ("no open", false)] {
         Scene::with(
             How {
@@ -160,16 +161,15 @@ fn opens(table: &mut Table) -> io::Result<()> {
             },
         )?;
     }
-    let plain = scene::plain_file()?;
-    for clients in [1, 2, 4] {
-        let run = scene::measure_here(|| load::open_read_close(&plain, clients))?;
-        table.both(
-            &format!("open + read + close, {clients} clients"),
-            "plain",
-            run,
-        );
+    for dir in others {
+        let path = scene::small_file(Path::new(dir))?;
+        for clients in [1, 2, 4] {
+            let run = scene::measure_here(|| load::open_read_close(&path, clients))?;
+            table.both(&format!("open + read + close, {clients} clients"), dir, run);
+        }
+        fs::remove_file(path)?;
     }
-    fs::remove_file(plain)
+    Ok(())
 }
 
 /// What the kernel does at the edges.

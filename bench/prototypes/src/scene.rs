@@ -4,7 +4,7 @@ use std::{
     env, fs,
     io::{self, BufRead, BufReader, Read},
     os::fd::{AsRawFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{self, Child, ChildStdout, Command, Stdio},
     thread,
     time::Duration,
@@ -169,9 +169,9 @@ fn own_cpu() -> io::Result<Duration> {
     Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
 }
 
-/// A small file beside the mount, on the disk of the temporary directory.
-pub fn plain_file() -> io::Result<PathBuf> {
-    let path = env::temp_dir().join(format!("kiseki-prototype-{}.plain", process::id()));
+/// Makes the small file in another directory.
+pub fn small_file(dir: &Path) -> io::Result<PathBuf> {
+    let path = dir.join(format!("kiseki-prototype-{}", process::id()));
     let bytes: Vec<u8> = (0..SMALL)
         .step_by(8)
         .flat_map(|at| word(at).to_ne_bytes())
