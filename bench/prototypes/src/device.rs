@@ -96,19 +96,31 @@ pub fn greet(device: RawFd, ring: bool) -> io::Result<()> {
 pub fn serve(device: RawFd, files: &Files) -> io::Result<()> {
     let (mut request, mut answer) = (vec![0; BUFFER], vec![0; MAX_WRITE]);
     loop {
-        let request = match receive(device, &mut request) {
-            Ok(request) => request,
-            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        let (head, args) = request.split_at(size_of::<InHeader>());
-        let head = InHeader::from_bytes(head);
-        match files.answer(&head, args, &mut answer) {
-            None => {}
-            Some(Ok(len)) => send(device, head.unique, 0, &answer[..len])?,
-            Some(Err(errno)) => send(device, head.unique, -errno, &[])?,
+        match serve_one(device, files, &mut request, &mut answer) {
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ENODEV | libc::ECONNABORTED) => return Ok(()),
+                // ENOENT: the asker was interrupted and is gone.
+                Some(libc::EINTR | libc::ENOENT) => {}
+                _ => return Err(error),
+            },
+            Ok(()) => {}
         }
+    }
+}
+
+fn serve_one(
+    device: RawFd,
+    files: &Files,
+    request: &mut [u8],
+    answer: &mut [u8],
+) -> io::Result<()> {
+    let request = receive(device, request)?;
+    let (head, args) = request.split_at(size_of::<InHeader>());
+    let head = InHeader::from_bytes(head);
+    match files.answer(&head, args, answer) {
+        None => Ok(()),
+        Some(Ok(len)) => send(device, head.unique, 0, &answer[..len]),
+        Some(Err(errno)) => send(device, head.unique, -errno, &[]),
     }
 }
 
@@ -137,15 +149,6 @@ fn send(device: RawFd, unique: u64, error: i32, body: &[u8]) -> io::Result<()> {
     let parts = [part(head.as_bytes()), part(body)];
     // SAFETY: both parts live until the call returns, which only reads them.
     let sent = unsafe { libc::writev(device, parts.as_ptr(), 2) };
-    // ENOENT: the asker was interrupted and is gone.
-    match usize::try_from(sent) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(io::Error::last_os_error()).or_else(|error| {
-            if error.raw_os_error() == Some(libc::ENOENT) {
-                Ok(())
-            } else {
-                Err(error)
-            }
-        }),
-    }
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())?;
+    Ok(())
 }

@@ -126,12 +126,12 @@ impl Scene {
         ))
     }
 
-    /// Unmounts; requests without an answer get an error.
+    /// Unmounts. Requests that nobody answers get an error.
     fn end(mut self) -> io::Result<String> {
         let dir = std::ffi::CString::new(self.dir.as_os_str().as_encoded_bytes())?;
         // SAFETY: a C string.
-        let unmounted =
-            check(unsafe { libc::umount2(dir.as_ptr(), libc::MNT_FORCE | libc::MNT_DETACH) });
+        let unmount = |how| check(unsafe { libc::umount2(dir.as_ptr(), how) });
+        let unmounted = unmount(0).or_else(|_| unmount(libc::MNT_FORCE | libc::MNT_DETACH));
         drop(self.device);
         unmounted?;
         let mut said = String::new();
