@@ -96,14 +96,12 @@ pub fn greet(device: RawFd, ring: bool) -> io::Result<()> {
 pub fn serve(device: RawFd, files: &Files) -> io::Result<()> {
     let (mut request, mut answer) = (vec![0; BUFFER], vec![0; MAX_WRITE]);
     loop {
-        match serve_one(device, files, &mut request, &mut answer) {
-            Err(error) => match error.raw_os_error() {
-                Some(libc::ENODEV | libc::ECONNABORTED) => return Ok(()),
-                // ENOENT: the asker was interrupted and is gone.
-                Some(libc::EINTR | libc::ENOENT) => {}
-                _ => return Err(error),
-            },
-            Ok(()) => {}
+        let served = serve_one(device, files, &mut request, &mut answer);
+        match served.as_ref().map_err(io::Error::raw_os_error) {
+            Err(Some(libc::ENODEV | libc::ECONNABORTED)) => return Ok(()),
+            // ENOENT: the asker was interrupted and is gone.
+            Ok(()) | Err(Some(libc::EINTR | libc::ENOENT)) => {}
+            Err(_) => return served,
         }
     }
 }
