@@ -60,7 +60,8 @@ const WANTED: &[InitFlags] = &[
 // - SETXATTR_EXT: `fuser` parses the older, shorter request.
 // - POSIX_LOCKS, FLOCK_LOCKS: one mount, so the kernel's own locks are right,
 //   and free.
-// - NO_OPEN_SUPPORT: the engine counts opens to keep unlinked files alive.
+// - NO_OPEN_SUPPORT: access times, lists of extents and the sealing of closed
+//   files need opens; see docs/decisions/no-open.md.
 // - NO_OPENDIR_SUPPORT: it comes with the kernel's directory cache (see
 //   `MountOptions::cache_directories`).
 
