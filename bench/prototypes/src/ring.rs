@@ -79,11 +79,6 @@ pub fn serve(device: RawFd, qid: u16, deferred: bool, files: &Files) -> io::Resu
     if deferred {
         builder.setup_single_issuer().setup_defer_taskrun();
     }
-    let mut builder = IoUring::<Entry128, cqueue::Entry>::builder();
-    builder.setup_cqsize(2 * DEPTH as u32);
-    if deferred {
-        builder.setup_single_issuer().setup_defer_taskrun();
-    }
     let mut ring = builder.build(DEPTH as u32)?;
     for (place, slot) in slots.iter().enumerate() {
         let entry = with_parts(command(device, RING_REGISTER, qid, 0, place), &slot.parts);
