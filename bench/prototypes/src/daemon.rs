@@ -9,9 +9,13 @@ use crate::{device, files::Files, ring};
 pub enum Way {
     /// /dev/fuse.
     Device,
+    /// A ring for each core, whose thread stays there.
     Ring,
-    /// See [`ring::serve`].
+    /// The same, but the kernel does its part only when it is asked for requests, and does not
+    /// interrupt the thread for it.
     DeferredRing,
+    /// As `Ring`, but with threads that go where the scheduler puts them.
+    FreeRing,
 }
 
 /// How a daemon serves.
@@ -40,6 +44,7 @@ impl How {
             Way::Device => "device",
             Way::Ring => "ring",
             Way::DeferredRing => "deferred",
+            Way::FreeRing => "free",
         };
         format!("{way},{},{},{}", self.ttl, self.opens, self.again)
     }
@@ -53,7 +58,8 @@ impl How {
             way: match way {
                 "device" => Way::Device,
                 "ring" => Way::Ring,
-                _ => Way::DeferredRing,
+                "deferred" => Way::DeferredRing,
+                _ => Way::FreeRing,
             },
             ttl: ttl.parse().map_err(io::Error::other)?,
             opens: opens.parse().map_err(io::Error::other)?,
@@ -73,10 +79,10 @@ pub fn serve(device: RawFd, how: How) -> io::Result<()> {
     thread::scope(|scope| {
         let mut running = Vec::new();
         for core in 0..thread::available_parallelism()?.get() {
-            let (files, deferred) = (&files, how.way == Way::DeferredRing);
+            let files = &files;
             running.push(scope.spawn(move || {
                 if ring {
-                    ring::serve(device, core as u16, deferred, files)
+                    ring::serve(device, core as u16, how.way, files)
                 } else {
                     device::serve(device, files)
                 }

@@ -58,6 +58,7 @@ fn transport(table: &mut Table) -> io::Result<()> {
         ("/dev/fuse", Way::Device),
         ("io_uring", Way::Ring),
         ("io_uring, deferred", Way::DeferredRing),
+        ("io_uring, not pinned", Way::FreeRing),
     ];
     for (column, way) in ways {
         let how = How {

@@ -6,6 +6,7 @@ use std::{io, os::fd::RawFd};
 use io_uring::{IoUring, cqueue, opcode::UringCmd80, squeue::Entry128, types::Fd};
 
 use crate::{
+    daemon::Way,
     device::MAX_WRITE,
     files::{Files, check},
     wire::*,
@@ -69,14 +70,15 @@ impl Slot {
     }
 }
 
-/// Answers what processes on core `qid` ask, until the mount ends. `deferred`: the kernel does its
-/// part only when it is asked for requests, and does not interrupt the thread for it.
-pub fn serve(device: RawFd, qid: u16, deferred: bool, files: &Files) -> io::Result<()> {
-    pin(qid)?;
+/// Answers what processes on core `qid` ask, until the mount ends.
+pub fn serve(device: RawFd, qid: u16, way: Way, files: &Files) -> io::Result<()> {
+    if way != Way::FreeRing {
+        pin(qid)?;
+    }
     let mut slots: Vec<Slot> = (0..DEPTH).map(|_| Slot::new()).collect();
     let mut builder = IoUring::<Entry128, cqueue::Entry>::builder();
     builder.setup_cqsize(2 * DEPTH as u32);
-    if deferred {
+    if way == Way::DeferredRing {
         builder.setup_single_issuer().setup_defer_taskrun();
     }
     let mut ring = builder.build(DEPTH as u32)?;
