@@ -96,7 +96,7 @@ fn create(meta: &LocalMeta, kind: Kind) -> (Ino, NameTag) {
 /// In a directory of 100,000 files.
 fn service(criterion: &mut Criterion) {
     let (_dir, disk) = disk();
-    let meta = LocalMeta::open(disk, "", VOLUME, MetaOptions::default()).unwrap();
+    let meta = LocalMeta::open(disk, "meta", VOLUME, MetaOptions::default()).unwrap();
     let format = Command::Format {
         uid: 0,
         gid: 0,
