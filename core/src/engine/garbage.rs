@@ -50,12 +50,12 @@ impl Volume {
             Err(Error::NoSpace) => tracing::info!("collecting on a full disk"),
             other => other?,
         }
-        self.inner.reap();
         let inner = self.inner.clone();
-        self.inner
-            .readers
-            .run(move || inner.collect(&mut *progress))
-            .await
+        let collect = move || {
+            inner.reap();
+            inner.collect(&mut *progress)
+        };
+        self.inner.readers.run(collect).await
     }
 }
 
