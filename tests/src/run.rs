@@ -43,14 +43,19 @@ impl Output {
     }
 }
 
-/// A command under a time limit, half of that of a test: `timeout` ends it and
-/// what it waits for.
+/// Seconds that a program may take which a test started: half of what the test
+/// may.
+#[must_use]
+pub fn limit() -> u64 {
+    (env_number("KISEKI_TEST_LIMIT", 600) / 2).max(1)
+}
+
+/// A command under that time limit: `timeout` ends it and what it waits for.
 #[must_use]
 pub fn limited(program: impl AsRef<OsStr>) -> Command {
-    let limit = env_number("KISEKI_TEST_LIMIT", 600) / 2;
     let mut command = Command::new("timeout");
     command
-        .args(["-k", "5", &limit.to_string()])
+        .args(["-k", "5", &limit().to_string()])
         .arg(program)
         .stdin(std::process::Stdio::null());
     command

@@ -52,7 +52,8 @@ pub fn need_tools(tools: &[&str]) -> bool {
     missing.is_empty()
 }
 
-/// Whether this process may open so many files; otherwise the test is skipped.
+/// Raises the limit of open files of this process as far as it goes; where that
+/// is not so many, the test is skipped.
 pub fn need_open_files(count: u64) -> Result<bool> {
     let (_, limit) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, limit, limit)?;

@@ -12,7 +12,9 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use kiseki_fs::nfs::v4::xdr::{Data, Operation, Stability, Status, Write as Writing};
+use kiseki_fs::nfs::v4::xdr::{
+    Data, Operation, Read as Reading, Stability, Status, Write as Writing,
+};
 use kiseki_tests::{
     Mount, Output, Result, Setup, daemon, nfs_client, nfs4_client, run::limited, served::Served,
     skip,
@@ -178,12 +180,19 @@ fn a_server_tells_of_both_versions_of_nfs() -> Result {
         stability: Stability::File,
         data: Data::from(&[4; 400][..]),
     });
-    ensure!(session.status(vec![Operation::PutHandle(handle), write])? == Status::Ok);
+    let read = Operation::Read(Reading {
+        stateid,
+        offset: 0,
+        count: 1000,
+    });
+    let both = vec![Operation::PutHandle(handle), write, read];
+    ensure!(session.status(both)? == Status::Ok);
     let told = told(url(&served.mount().status()?)?)?;
     for (front, op, bytes) in [
         ("nfs3", "write", 300.0),
         ("nfs3", "read", 300.0),
         ("nfs4", "write", 400.0),
+        ("nfs4", "read", 400.0),
     ] {
         assert_eq!(operations(&told, front, op)?, 1.0, "{front} {op}");
         let moved = format!("kiseki_operation_bytes_total{{front={front},op={op}}}");

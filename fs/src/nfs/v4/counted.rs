@@ -15,8 +15,10 @@ impl Op {
     /// WRITE.
     pub const WRITE: Op = Op::of(number::WRITE);
 
-    /// An operation, by its number in RFC 8881, 7862 or 8276; it is one of
-    /// theirs.
+    /// An operation by its number in RFC 8881, 7862 or 8276.
+    ///
+    /// # Panics
+    /// The number is none of theirs, from 3 to 75.
     pub const fn of(operation: u32) -> Op {
         Op((operation - number::FIRST) as usize + 1)
     }
