@@ -81,7 +81,8 @@ pub fn random(file: &File, threads: u64) -> io::Result<Done> {
     })
 }
 
-/// As many reads of different pages of a file of which the kernel has none.
+/// As many reads of a file of which the kernel has no page before. Of 4,096, 134 ask for a page
+/// that an earlier one has brought.
 pub fn random_cold(file: &File, count: u64) -> io::Result<Done> {
     // SAFETY: takes no memory.
     let refused = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) };
