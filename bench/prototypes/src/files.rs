@@ -1,8 +1,9 @@
 //! The filesystem: one directory with files whose bytes are computed, opened each in its own way.
 
 use std::{
-    io,
-    os::fd::RawFd,
+    fs::File,
+    io::{self, Write},
+    os::fd::{AsRawFd, FromRawFd, RawFd},
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering},
@@ -207,29 +208,23 @@ impl Files {
     /// The number under which the kernel knows the file in memory that holds all contents. The
     /// first open makes it.
     fn backing(&self) -> io::Result<i32> {
-        let mut known = self.backing.lock().unwrap();
+        let mut known = self.backing.lock().expect("no panic");
         if let Some(id) = *known {
             return Ok(id);
         }
-        // SAFETY: the name is a C string.
-        let file = unsafe { libc::memfd_create(c"plain".as_ptr(), libc::MFD_CLOEXEC) };
-        check(file)?;
-        let mut done = 0;
-        while done < self.contents.len() {
-            let rest = &self.contents[done..];
-            // SAFETY: `rest` is as long as is said.
-            let wrote = unsafe { libc::write(file, rest.as_ptr().cast(), rest.len()) };
-            done += usize::try_from(wrote).map_err(|_| io::Error::last_os_error())?;
-        }
+        // SAFETY: the name is a C string, and nobody else has the new descriptor.
+        let mut file = unsafe {
+            let file = libc::memfd_create(c"plain".as_ptr(), libc::MFD_CLOEXEC);
+            File::from_raw_fd(check(file)?)
+        };
+        file.write_all(&self.contents)?;
+        // The kernel takes a reference of its own.
         let map = BackingMap {
-            fd: file,
+            fd: file.as_raw_fd(),
             ..Wire::zero()
         };
         // SAFETY: the ioctl reads one `BackingMap`.
-        let id = check(unsafe { libc::ioctl(self.device, BACKING_OPEN, &raw const map) });
-        // SAFETY: ours, and the kernel holds its own reference from here on.
-        unsafe { libc::close(file) };
-        let id = id?;
+        let id = check(unsafe { libc::ioctl(self.device, BACKING_OPEN, &raw const map) })?;
         *known = Some(id);
         Ok(id)
     }
