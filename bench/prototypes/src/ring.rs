@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Requests that each queue can hold.
-pub const DEPTH: usize = 8;
+const DEPTH: usize = 8;
 
 /// Memory in which the kernel puts one request, and finds the answer.
 struct Slot {
@@ -75,7 +75,8 @@ pub fn serve(device: RawFd, qid: u16, way: Way, files: &Files) -> io::Result<()>
     if way != Way::FreeRing {
         pin(qid)?;
     }
-    let mut slots: Vec<Slot> = (0..DEPTH).map(|_| Slot::new()).collect();
+    // Never freed, however this ends: the kernel still has the addresses when the ring is closed.
+    let slots = (0..DEPTH).map(|_| Slot::new()).collect::<Vec<_>>().leak();
     let mut builder = IoUring::<Entry128, cqueue::Entry>::builder();
     builder.setup_cqsize(2 * DEPTH as u32);
     if way == Way::DeferredRing {
@@ -84,8 +85,8 @@ pub fn serve(device: RawFd, qid: u16, way: Way, files: &Files) -> io::Result<()>
     let mut ring = builder.build(DEPTH as u32)?;
     for (place, slot) in slots.iter().enumerate() {
         let entry = with_parts(command(device, RING_REGISTER, qid, 0, place), &slot.parts);
-        // SAFETY: the slots live as long as the ring, and the kernel writes to one only until it
-        // has completed the command.
+        // SAFETY: the slots live as long as the process, and the kernel writes to one only until
+        // it has completed the command.
         unsafe { ring.submission().push(&entry) }.map_err(io::Error::other)?;
     }
     let mut done = Vec::with_capacity(2 * DEPTH);
