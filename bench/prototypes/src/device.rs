@@ -28,6 +28,9 @@ pub fn mount(dir: &Path) -> io::Result<OwnedFd> {
         .open("/dev/fuse")?
         .into();
     let fd = device.as_raw_fd();
+    // The daemon inherits it.
+    // SAFETY: takes no memory.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) })?;
     let options =
         format!("fd={fd},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other");
     let (dir, options) = (
@@ -46,10 +49,15 @@ pub fn mount(dir: &Path) -> io::Result<OwnedFd> {
             options.as_ptr().cast(),
         )
     })?;
-    // The daemon inherits it.
-    // SAFETY: takes no memory.
-    check(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) })?;
     Ok(device)
+}
+
+/// `umount2`. With `MNT_FORCE`, requests that nobody answers get an error.
+pub fn unmount(dir: &Path, how: i32) -> io::Result<()> {
+    let dir = CString::new(dir.as_os_str().as_encoded_bytes())?;
+    // SAFETY: a C string.
+    check(unsafe { libc::umount2(dir.as_ptr(), how) })?;
+    Ok(())
 }
 
 /// Lets the kernel read 4 MiB ahead in the mount at `dir`, as kiseki does.

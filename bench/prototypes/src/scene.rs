@@ -17,15 +17,16 @@ use crate::{
     load::Done,
 };
 
-/// A mounted filesystem and its daemon.
+/// A mounted filesystem and its daemon. Neither outlives it.
 pub struct Scene {
     dir: PathBuf,
-    daemon: Child,
-    /// What the daemon says.
-    said: BufReader<ChildStdout>,
+    daemon: Option<Daemon>,
     /// Held as well, so that the mount outlives its daemon.
     device: OwnedFd,
 }
+
+/// Unmounts whoever uses it, and whether the daemon answers or not.
+const AT_ONCE: i32 = libc::MNT_FORCE | libc::MNT_DETACH;
 
 /// What was done, and what processor time daemon and clients took for it.
 pub struct Run {
@@ -37,30 +38,28 @@ impl Scene {
     /// Mounts, has `act` use it, unmounts; what the daemon says.
     pub fn with(how: How, act: impl FnOnce(&mut Scene) -> io::Result<()>) -> io::Result<String> {
         let mut scene = Scene::begin(how)?;
-        let acted = act(&mut scene);
-        let said = scene.end();
-        acted.and(said)
+        act(&mut scene)?;
+        scene.end()
     }
 
     fn begin(how: How) -> io::Result<Scene> {
         let dir = env::temp_dir().join(format!("kiseki-prototype-{}", process::id()));
         fs::create_dir_all(&dir)?;
         let device = device::mount(&dir)?;
-        let (daemon, said) = spawn(&device, how)?;
-        device::read_ahead(&dir)?;
-        Ok(Scene {
+        let mut scene = Scene {
             dir,
-            daemon,
-            said,
+            daemon: None,
             device,
-        })
+        };
+        scene.daemon = Some(Daemon::spawn(&scene.device, how)?);
+        device::read_ahead(&scene.dir)?;
+        Ok(scene)
     }
 
     /// Kills the daemon and has another one serve.
     pub fn replace(&mut self, how: How) -> io::Result<()> {
-        self.daemon.kill()?;
-        self.daemon.wait()?;
-        (self.daemon, self.said) = spawn(&self.device, how)?;
+        self.daemon = None;
+        self.daemon = Some(Daemon::spawn(&self.device, how)?);
         Ok(())
     }
 
@@ -79,8 +78,9 @@ impl Scene {
 
     /// Processor time of the daemon so far.
     fn cpu(&self) -> io::Result<Duration> {
+        let daemon = self.daemon.as_ref().ok_or(io::ErrorKind::NotFound)?;
         let mut total = Duration::ZERO;
-        for task in fs::read_dir(format!("/proc/{}/task", self.daemon.id()))? {
+        for task in fs::read_dir(format!("/proc/{}/task", daemon.process.id()))? {
             let text = fs::read_to_string(task?.path().join("schedstat"))?;
             let nanos = text.split(' ').next().and_then(|text| text.parse().ok());
             total += Duration::from_nanos(nanos.unwrap_or_default());
@@ -126,23 +126,70 @@ impl Scene {
         ))
     }
 
-    /// Unmounts. Requests that nobody answers get an error.
+    /// Unmounts, and hears the daemon out.
     fn end(mut self) -> io::Result<String> {
-        let dir = std::ffi::CString::new(self.dir.as_os_str().as_encoded_bytes())?;
-        // SAFETY: a C string.
-        let unmount = |how| check(unsafe { libc::umount2(dir.as_ptr(), how) });
-        let unmounted = unmount(0).or_else(|_| unmount(libc::MNT_FORCE | libc::MNT_DETACH));
-        drop(self.device);
-        unmounted?;
+        let mut daemon = self.daemon.take().ok_or(io::ErrorKind::NotFound)?;
+        device::unmount(&self.dir, 0).or_else(|_| device::unmount(&self.dir, AT_ONCE))?;
         let mut said = String::new();
-        self.said.read_to_string(&mut said)?;
-        let status = self.daemon.wait()?;
-        fs::remove_dir(&self.dir)?;
+        daemon.said.read_to_string(&mut said)?;
+        daemon.ended()?;
+        Ok(said)
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        // Both fail where all is done already. The daemon goes behind this.
+        let _ = device::unmount(&self.dir, AT_ONCE);
+        let _ = fs::remove_dir(&self.dir);
+    }
+}
+
+/// A process that serves a mount. It is killed when nobody needs it any more.
+struct Daemon {
+    process: Child,
+    /// What it says.
+    said: BufReader<ChildStdout>,
+}
+
+impl Daemon {
+    /// Starts one, and waits until it is ready.
+    fn spawn(device: &OwnedFd, how: How) -> io::Result<Daemon> {
+        let mut process = Command::new(env::current_exe()?)
+            .arg("serve")
+            .arg(device.as_raw_fd().to_string())
+            .arg(how.text())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let said = process.stdout.take().expect("asked for above");
+        let mut daemon = Daemon {
+            process,
+            said: BufReader::new(said),
+        };
+        let mut line = String::new();
+        if daemon.said.read_line(&mut line)? == 0 {
+            daemon.ended()?;
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(daemon)
+    }
+
+    /// Waits for its end, and whether that was a good one.
+    fn ended(&mut self) -> io::Result<()> {
+        let status = self.process.wait()?;
         if status.success() {
-            Ok(said)
+            Ok(())
         } else {
             Err(io::Error::other(format!("the daemon ended: {status}")))
         }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Both fail when it has ended.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
@@ -178,23 +225,4 @@ pub fn small_file(dir: &Path) -> io::Result<PathBuf> {
         .collect();
     fs::write(&path, bytes)?;
     Ok(path)
-}
-
-/// Starts a daemon, and waits until it is ready.
-fn spawn(device: &OwnedFd, how: How) -> io::Result<(Child, BufReader<ChildStdout>)> {
-    let mut daemon = Command::new(env::current_exe()?)
-        .arg("serve")
-        .arg(device.as_raw_fd().to_string())
-        .arg(how.text())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let said = daemon.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
-    let mut said = BufReader::new(said);
-    let mut line = String::new();
-    said.read_line(&mut line)?;
-    if line.is_empty() {
-        let status = daemon.wait()?;
-        return Err(io::Error::other(format!("the daemon ended: {status}")));
-    }
-    Ok((daemon, said))
 }
