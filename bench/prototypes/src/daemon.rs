@@ -1,6 +1,6 @@
 //! The daemon: how it serves, and its threads.
 
-use std::{io, os::fd::RawFd, thread, time::Duration};
+use std::{fs, io, os::fd::RawFd, path::Path, process, thread, time::Duration};
 
 use crate::{device, files::Files, ring};
 
@@ -69,41 +69,67 @@ impl How {
     }
 }
 
-/// Says that it is ready, serves until the mount ends, and says what was asked.
-pub fn serve(device: RawFd, how: How) -> io::Result<()> {
+/// Says that it is ready, serves until the mount at `dir` ends, and says what was asked.
+pub fn serve(device: RawFd, dir: &Path, how: How) -> io::Result<()> {
     let ring = how.way != Way::Device;
+    let threads = thread::available_parallelism()?.get();
+    if ring {
+        // The kernel waits for a queue of each possible core before it uses any.
+        let possible = possible_cores()?;
+        if possible > threads {
+            let lacks = format!("{possible} possible cores, but queues for {threads} only");
+            return Err(io::Error::new(io::ErrorKind::Unsupported, lacks));
+        }
+    }
     if !how.again {
         device::greet(device, ring)?;
     }
     let files = Files::new(device, how);
     println!("ready");
     thread::scope(|scope| {
-        let mut running = Vec::new();
-        for core in 0..thread::available_parallelism()?.get() {
+        for core in 0..threads {
             let files = &files;
-            running.push(scope.spawn(move || {
-                if ring {
+            scope.spawn(move || {
+                let served = if ring {
                     ring::serve(device, core as u16, how.way, files)
                 } else {
                     device::serve(device, files)
-                }
-            }));
+                };
+                served.unwrap_or_else(|error| fail(dir, &error));
+            });
         }
         if how.again {
             // When the queues of a ring are there.
             thread::sleep(Duration::from_millis(200));
-            device::have_sent_again(device)?;
+            device::have_sent_again(device).unwrap_or_else(|error| fail(dir, &error));
         }
         if ring {
             // What never comes over a ring: forgets, interrupts.
-            device::serve(device, &files)?;
+            device::serve(device, &files).unwrap_or_else(|error| fail(dir, &error));
         }
-        running
-            .into_iter()
-            .try_for_each(|thread| thread.join().expect("no panic"))
-    })?;
+    });
     for (operation, count) in files.counted() {
         println!("    operation {operation}: {count}");
     }
     Ok(())
+}
+
+/// Ends the daemon, whose other threads would serve on, and the requests that wait for it.
+fn fail(dir: &Path, error: &io::Error) -> ! {
+    eprintln!("the daemon failed: {error}");
+    // It fails when files are open, but the requests have their error even then.
+    let _ = device::unmount(dir, libc::MNT_FORCE);
+    process::exit(1)
+}
+
+/// Cores that the kernel counts with, also those that are not there.
+fn possible_cores() -> io::Result<usize> {
+    let text = fs::read_to_string("/sys/devices/system/cpu/possible")?;
+    // "0-3,8"
+    let ranges = text.trim().split(',').map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let number = |text: &str| text.parse::<usize>().map_err(io::Error::other);
+        Ok(number(last)? - number(first)? + 1)
+    });
+    ranges.sum()
 }

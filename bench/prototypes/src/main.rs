@@ -29,8 +29,9 @@ fn main() -> io::Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        ["serve", device, how] => {
-            daemon::serve(device.parse().map_err(io::Error::other)?, How::parse(how)?)
+        ["serve", device, dir, how] => {
+            let device = device.parse().map_err(io::Error::other)?;
+            daemon::serve(device, Path::new(dir), How::parse(how)?)
         }
         ["transport"] => rounds(5, transport),
         ["passthrough"] => rounds(5, passthrough),

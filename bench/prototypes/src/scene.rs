@@ -51,7 +51,7 @@ impl Scene {
             daemon: None,
             device,
         };
-        scene.daemon = Some(Daemon::spawn(&scene.device, how)?);
+        scene.daemon = Some(Daemon::spawn(&scene.device, &scene.dir, how)?);
         device::read_ahead(&scene.dir)?;
         Ok(scene)
     }
@@ -59,7 +59,7 @@ impl Scene {
     /// Kills the daemon and has another one serve.
     pub fn replace(&mut self, how: How) -> io::Result<()> {
         self.daemon = None;
-        self.daemon = Some(Daemon::spawn(&self.device, how)?);
+        self.daemon = Some(Daemon::spawn(&self.device, &self.dir, how)?);
         Ok(())
     }
 
@@ -129,10 +129,13 @@ impl Scene {
     /// Unmounts, and hears the daemon out.
     fn end(mut self) -> io::Result<String> {
         let mut daemon = self.daemon.take().ok_or(io::ErrorKind::NotFound)?;
-        device::unmount(&self.dir, 0).or_else(|_| device::unmount(&self.dir, AT_ONCE))?;
+        let unmounted =
+            device::unmount(&self.dir, 0).or_else(|_| device::unmount(&self.dir, AT_ONCE));
         let mut said = String::new();
         daemon.said.read_to_string(&mut said)?;
+        // A daemon that failed may have unmounted, and its error says more.
         daemon.ended()?;
+        unmounted?;
         Ok(said)
     }
 }
@@ -154,10 +157,11 @@ struct Daemon {
 
 impl Daemon {
     /// Starts one, and waits until it is ready.
-    fn spawn(device: &OwnedFd, how: How) -> io::Result<Daemon> {
+    fn spawn(device: &OwnedFd, dir: &Path, how: How) -> io::Result<Daemon> {
         let mut process = Command::new(env::current_exe()?)
             .arg("serve")
             .arg(device.as_raw_fd().to_string())
+            .arg(dir)
             .arg(how.text())
             .stdout(Stdio::piped())
             .spawn()?;
