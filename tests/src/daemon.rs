@@ -112,6 +112,11 @@ pub fn resident(store: &Path) -> Result<(u64, u64)> {
     Ok((field("VmRSS:")?, field("VmHWM:")?))
 }
 
+/// Bytes by which the resident memory of the daemon is above what it was.
+pub fn grown(store: &Path, before: u64) -> Result<u64> {
+    Ok(resident(store)?.0.saturating_sub(before))
+}
+
 /// Kills the daemon when a test takes too long, so that a test that waits for
 /// an answer that never comes fails instead of hanging.
 pub struct Watchdog(#[allow(dead_code, reason = "dropping it ends the watch")] Sender<()>);

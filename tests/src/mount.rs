@@ -274,7 +274,7 @@ impl Mount {
 
     /// Clears away the mount of a daemon that is dead.
     pub fn clear(&mut self) -> Result {
-        self.clear_mount_point();
+        clear(&self.point);
         let start = Instant::now();
         while self.is_mounted() {
             if start.elapsed() > Duration::from_secs(10) {
@@ -283,20 +283,6 @@ impl Mount {
             thread::sleep(Duration::from_millis(5));
         }
         Ok(())
-    }
-
-    fn clear_mount_point(&self) {
-        let mut command = match is_root() {
-            true => Command::new("umount"),
-            false => Command::new("fusermount3"),
-        };
-        let args: &[&str] = if is_root() {
-            &["-l"]
-        } else {
-            &["-q", "-u", "-z"]
-        };
-        // It may be gone already.
-        let _ = command.args(args).arg(&self.point).output();
     }
 
     /// Fails unless `kiseki fsck` of the unmounted store finds nothing.
@@ -369,13 +355,29 @@ impl Drop for Mount {
             let _ = self.kiseki(&["umount", "--lazy", text(&self.point)]);
         }
         while self.is_mounted() {
-            self.clear_mount_point();
+            clear(&self.point);
             thread::sleep(Duration::from_millis(20));
         }
         if !daemon::of_store(&self.store).is_empty() && daemon::wait_gone(&self.store).is_err() {
             let _ = daemon::kill(&self.store);
         }
     }
+}
+
+/// Unmounts what a daemon, dead or alive, has mounted here, without waiting for
+/// it.
+pub fn clear(point: &Path) {
+    let mut command = match is_root() {
+        true => Command::new("umount"),
+        false => Command::new("fusermount3"),
+    };
+    let args: &[&str] = if is_root() {
+        &["-l"]
+    } else {
+        &["-q", "-u", "-z"]
+    };
+    // It may be gone already.
+    let _ = command.args(args).arg(point).output();
 }
 
 /// Test paths are made here and are text.

@@ -504,7 +504,7 @@ fn idle_connections_cost_next_to_nothing() -> Result {
     }
     let (store, server) = (served.mount().store(), served.nfs()?);
     let mut nfs = Client::mount(server, "/")?;
-    let before = daemon::resident(store)?;
+    let before = daemon::resident(store)?.0;
     let mut idle = Vec::new();
     for n in 0..count {
         // Loopback has 28,000 ports for one address; some may be in use.
@@ -516,7 +516,7 @@ fn idle_connections_cost_next_to_nothing() -> Result {
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         stream.read_exact(&mut [0; 28])?;
     }
-    let grown = daemon::resident(store)?.0.saturating_sub(before.0);
+    let grown = daemon::grown(store, before)?;
     ensure!(
         grown < count * 16 * 1024,
         "{count} connections take {grown} bytes"

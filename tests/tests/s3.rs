@@ -15,8 +15,8 @@ use std::{
 
 use anyhow::{Context, ensure};
 use kiseki_tests::{
-    Content, Output, Result, daemon, env_number, have, need_open_files, need_tools, served::Served,
-    sources::count_files,
+    Content, Output, Result, daemon, env_number, have, mount, need_open_files, need_tools,
+    served::Served, sources::count_files,
 };
 use nix::{
     sys::signal::{self, Signal},
@@ -331,7 +331,7 @@ impl S3fs {
 
 impl Drop for S3fs {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.at).output();
+        mount::clear(&self.at);
         // Where that was not enough; its time limit hands the signal on.
         let _ = signal::kill(
             Pid::from_raw(self.child.id().cast_signed()),
@@ -414,9 +414,7 @@ fn connections_without_a_request_stop_nobody() -> Result {
         held()?
     );
     served.check(&["put_and_get", "100000"])?;
-    let grown = daemon::resident(served.mount().store())?
-        .0
-        .saturating_sub(before);
+    let grown = daemon::grown(served.mount().store(), before)?;
     ensure!(
         grown < count * 32 * 1024,
         "{count} connections take {grown} bytes"
@@ -444,9 +442,7 @@ fn a_head_without_end_is_refused() -> Result {
         matches!(refused, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset),
         "{refused}"
     );
-    let grown = daemon::resident(served.mount().store())?
-        .0
-        .saturating_sub(before);
+    let grown = daemon::grown(served.mount().store(), before)?;
     ensure!(grown < 32 * MIB, "it took {} MiB", grown / MIB);
     served.finish()
 }
