@@ -9,6 +9,8 @@ import urllib.error
 import urllib.request
 
 import boto3
+from botocore.auth import S3SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -359,6 +361,47 @@ def put_and_get(length):
     body = os.urandom(int(length))
     s3.put_object(Bucket="bucket", Key="key", Body=body)
     expect(read("key"), body)
+
+
+def request(method, path, body=b"", **headers):
+    """The bytes of a request whose head is signed, and whose body is not."""
+    endpoint = os.environ["AWS_ENDPOINT_URL"]
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    one = AWSRequest(method, endpoint + path, headers=headers)
+    S3SigV4QueryAuth(boto3.Session().get_credentials(), "s3", "us-east-1", expires=3600).add_auth(one)
+    headers |= {"Host": endpoint.removeprefix("http://"), "Content-Length": len(body), "Connection": "close"}
+    lines = [f"{method} {one.url.removeprefix(endpoint)} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def requests():
+    """A request of each kind, in hexadecimal; the server accepts them in this order."""
+    s3.create_bucket(Bucket="bucket")
+    s3.put_object(Bucket="bucket", Key="old", Body=b"o" * 1000)
+    upload = s3.create_multipart_upload(Bucket="bucket", Key="parts")["UploadId"]
+    tag = s3.upload_part(Bucket="bucket", Key="parts", UploadId=upload, PartNumber=1, Body=b"p" * 100)["ETag"]
+    parts = f"<Part><PartNumber>1</PartNumber><ETag>{tag}</ETag></Part>"
+    names = "<Object><Key>new</Key></Object><Object><Key>none</Key></Object>"
+    tags = "<TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet>"
+    xml = lambda name, text: f'<?xml version="1.0"?><{name}>{text}</{name}>'.encode()
+    for one in [
+        request("PUT", "/bucket/new", b"n" * 5000),
+        request("PUT", "/bucket/named", b"n" * 500, x_amz_meta_name="value", If_None_Match="*", Content_Type="text/plain"),
+        request("PUT", "/bucket/copy", x_amz_copy_source="/bucket/old"),
+        request("PUT", "/bucket/new?tagging=", xml("Tagging", tags)),
+        request("GET", "/bucket/new?tagging="),
+        request("GET", "/bucket/old", Range="bytes=10-19", If_Match="*"),
+        request("GET", "/bucket?prefix=o&delimiter=%2F&max-keys=2"),
+        request("GET", "/bucket?list-type=2&start-after=n&encoding-type=url"),
+        request("GET", "/bucket?uploads="),
+        request("GET", f"/bucket/parts?uploadId={upload}"),
+        request("PUT", f"/bucket/parts?partNumber=2&uploadId={upload}", b"q" * 200),
+        request("POST", f"/bucket/parts?uploadId={upload}", xml("CompleteMultipartUpload", parts)),
+        request("POST", "/bucket/more?uploads="),
+        request("POST", "/bucket?delete=", xml("Delete", names)),
+        request("DELETE", "/bucket/old"),
+    ]:
+        print(one.hex())
 
 
 globals()[sys.argv[1]](*sys.argv[2:])

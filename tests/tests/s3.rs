@@ -4,8 +4,6 @@
 
 use std::{
     fs::{self, Permissions},
-    io::{ErrorKind, Write},
-    net::TcpStream,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -15,8 +13,8 @@ use std::{
 
 use anyhow::{Context, ensure};
 use kiseki_tests::{
-    Content, Output, Result, daemon, env_number, have, mount, need_open_files, need_tools,
-    served::Served, sources::count_files,
+    Content, Output, Result, daemon, env_number, have, mount, need_tools, served::Served,
+    sources::count_files,
 };
 use nix::{
     sys::signal::{self, Signal},
@@ -365,85 +363,6 @@ fn tree_copied_to_s3fs_is_the_same() -> Result {
     fs::remove_dir_all(s3fs.at.join("copy"))?;
     ensure!(!bucket.join("copy").exists(), "not removed");
     drop(s3fs);
-    served.finish()
-}
-
-#[test]
-fn connections_without_a_request_stop_nobody() -> Result {
-    let Some(served) = Served::fresh(&[])? else {
-        return Ok(());
-    };
-    let count = env_number("KISEKI_IDLE_CONNECTIONS", 10_000);
-    if !need_open_files(count + 200)? {
-        return served.finish();
-    }
-    fs::create_dir(served.mount().path("bucket"))?;
-    served.check(&["put_and_get", "1000"])?;
-    let server = served.url().trim_start_matches("http://");
-    let before = daemon::resident(served.mount().store())?.0;
-    let began = Instant::now();
-    let mut open = Vec::new();
-    for number in 0..count {
-        let connect = || TcpStream::connect(server).context(format!("connection {number}"));
-        let mut stream = connect()?;
-        if number % 2 == 0 {
-            stream.write_all(b"PUT /bucket/half HTTP/1.1\r\nHost: he")?;
-        }
-        open.push(stream);
-        if number % 40 == 0 {
-            // These are refused and closed: noise, and a signature that is none
-            // with a body that does not come.
-            connect()?.write_all(&Content(number).bytes(0, 100))?;
-            connect()?.write_all(
-                b"PUT /bucket/half HTTP/1.1\r\nHost: here\r\nContent-Length: 1000000\r\n\
-                  Authorization: AWS4-HMAC-SHA256 Credential=none\r\n\r\nbegin",
-            )?;
-        }
-    }
-    let descriptors = format!("/proc/{}/fd", served.pid().context("it runs")?);
-    let held = || Ok::<_, anyhow::Error>(fs::read_dir(&descriptors)?.count() as u64);
-    let connected = began.elapsed();
-    while held()? < count && began.elapsed() < Duration::from_secs(50) {
-        thread::sleep(Duration::from_millis(50));
-    }
-    // After a minute without a request they are closed, so that a slow machine
-    // never has all of them.
-    ensure!(
-        held()? >= count || connected > Duration::from_secs(25),
-        "{} are open",
-        held()?
-    );
-    served.check(&["put_and_get", "100000"])?;
-    let grown = daemon::grown(served.mount().store(), before)?;
-    ensure!(
-        grown < count * 32 * 1024,
-        "{count} connections take {grown} bytes"
-    );
-    ensure!(!served.mount().path("bucket/half").exists(), "unsigned");
-    drop(open);
-    served.finish()
-}
-
-#[test]
-fn a_head_without_end_is_refused() -> Result {
-    let Some(served) = Served::fresh(&[])? else {
-        return Ok(());
-    };
-    let server = served.url().trim_start_matches("http://");
-    let mut stream = TcpStream::connect(server)?;
-    stream.set_write_timeout(Some(Duration::from_secs(20)))?;
-    let before = daemon::resident(served.mount().store())?.0;
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: here\r\n")?;
-    let line = format!("X-Long: {}\r\n", "x".repeat(8000));
-    // 64 MiB, if it were taken.
-    let refused = (0..8192).find_map(|_| stream.write_all(line.as_bytes()).err());
-    let refused = refused.context("it takes all of it")?.kind();
-    ensure!(
-        matches!(refused, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset),
-        "{refused}"
-    );
-    let grown = daemon::grown(served.mount().store(), before)?;
-    ensure!(grown < 32 * MIB, "it took {} MiB", grown / MIB);
     served.finish()
 }
 
