@@ -6,18 +6,23 @@ use std::{
     io::{Read, Write},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Result, ensure};
 
 use super::{Point, Subject, picks, rate};
-use crate::payload::{self, PAGE, derive};
+use crate::{
+    payload::{self, PAGE, derive},
+    sample::median,
+};
 
 /// Bytes of a file.
 const FILE: u64 = 1 << 30;
 /// Bytes that are written and read to measure.
 const PROBE: u64 = 256 << 20;
+/// Probes at each size, of which the medians are taken.
+const PROBES: u64 = 3;
 /// Single pages read.
 const PAGES: u64 = 5_000;
 const BLOCK: usize = 1 << 20;
@@ -35,36 +40,64 @@ pub fn measure(subject: &mut Subject, sizes: &[u64], seed: u64) -> Result<Vec<Po
             write(&path(subject, files), seed, FILE)?;
             files += 1;
         }
-        let probe = subject.site.path(format!("probe-{size}"));
-        let own = derive(seed, size);
-        let start = Instant::now();
-        write(&probe, own, PROBE)?;
-        let write_rate = PROBE as f64 / start.elapsed().as_secs_f64() / 1e6;
-        let mount = subject.mount_cold()?;
-        let chosen = picks(own, PAGES, files.max(1) * FILE / PAGE as u64);
-        let per_file = FILE / PAGE as u64;
-        let random_rate = rate(PAGES, |n| {
-            let page = chosen[n as usize];
-            let file = File::open(path(subject, page / per_file))?;
-            let mut seen = [0; PAGE];
-            let within = page % per_file;
-            file.read_exact_at(&mut seen, within * PAGE as u64)?;
-            let right = payload::begins_right(&seen, seed, within, 0);
-            ensure!(right, "page {page} is wrong");
-            Ok(())
-        })?;
-        let start = Instant::now();
-        verify(&probe, own)?;
-        let read_rate = PROBE as f64 / start.elapsed().as_secs_f64() / 1e6;
+        let probes = (0..PROBES)
+            .map(|number| probe(subject, seed, files, derive(size, number)))
+            .collect::<Result<Vec<_>>>()?;
+        let figure = |of: fn(&Probe) -> f64| median(&probes.iter().map(of).collect::<Vec<_>>());
         let mut figures = vec![
-            ("write of new data, MB/s", write_rate),
-            ("sequential read, MB/s", read_rate),
-            ("random 4 KiB read, op/s", random_rate),
+            ("write of new data, MB/s", figure(|probe| probe.write)),
+            ("sequential read, MB/s", figure(|probe| probe.read)),
+            ("random 4 KiB read, op/s", figure(|probe| probe.random)),
         ];
+        let mount = Duration::from_secs_f64(figure(|probe| probe.mount));
         figures.extend(subject.totals(mount)?);
         points.push(Point { size, figures });
     }
     Ok(points)
+}
+
+/// What one look found: rates, and seconds that mounting took.
+struct Probe {
+    write: f64,
+    mount: f64,
+    random: f64,
+    read: f64,
+}
+
+/// Writes a file of its own, mounts cold, reads pages of the `files` and that
+/// file.
+fn probe(subject: &mut Subject, seed: u64, files: u64, own: u64) -> Result<Probe> {
+    let path = subject.site.path(format!("probe-{own}"));
+    let start = Instant::now();
+    write(&path, own, PROBE)?;
+    let write = PROBE as f64 / start.elapsed().as_secs_f64() / 1e6;
+    let mount = subject.mount_cold()?.as_secs_f64();
+    let random = pages(subject, seed, files, own)?;
+    let start = Instant::now();
+    verify(&path, own)?;
+    let read = PROBE as f64 / start.elapsed().as_secs_f64() / 1e6;
+    Ok(Probe {
+        write,
+        mount,
+        random,
+        read,
+    })
+}
+
+/// Pages per second, each of a file that is opened for it.
+fn pages(subject: &Subject, seed: u64, files: u64, choice: u64) -> Result<f64> {
+    let per_file = FILE / PAGE as u64;
+    let chosen = picks(choice, PAGES, files.max(1) * per_file);
+    rate(PAGES, |n| {
+        let page = chosen[n as usize];
+        let file = File::open(self::path(subject, page / per_file))?;
+        let mut seen = [0; PAGE];
+        let within = page % per_file;
+        file.read_exact_at(&mut seen, within * PAGE as u64)?;
+        let right = payload::begins_right(&seen, seed, within, 0);
+        ensure!(right, "page {page} is wrong");
+        Ok(())
+    })
 }
 
 fn path(subject: &Subject, number: u64) -> PathBuf {
