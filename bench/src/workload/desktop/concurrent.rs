@@ -3,7 +3,7 @@
 //! terminal that lists and shows files.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -25,6 +25,9 @@ const FILES: u64 = 30;
 
 /// A watcher that never waits would be most of what is counted.
 const WATCH_EVERY: Duration = Duration::from_millis(10);
+
+/// How often a program looks for a file that is always there.
+const TRIES: usize = 100;
 
 struct Project {
     dir: PathBuf,
@@ -100,7 +103,7 @@ impl Project {
         let mut rounds = 0;
         while self.goes_on() {
             for n in 0..FILES {
-                let len = fs::metadata(self.source(n))?.len();
+                let len = persist(|| fs::metadata(self.source(n)))?.len();
                 ensure!(len >= 5 << 10, "a source of {len} bytes");
             }
             rounds += 1;
@@ -138,7 +141,7 @@ impl Project {
 
     /// Reads a source, which must be of one version, whole.
     fn check(&self, path: &Path, n: u64) -> Result<Vec<u8>> {
-        let seen = fs::read(path)?;
+        let seen = persist(|| fs::read(path))?;
         let version = seen.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
         let version = version.ok_or_else(|| anyhow!("{} is cut off", path.display()))?;
         ensure!(
@@ -148,4 +151,17 @@ impl Project {
         );
         Ok(seen)
     }
+}
+
+/// Tries again while a file is not found. None is ever missing, but peers that
+/// turn each request into a path miss one that is being replaced, and would
+/// have no figure at all.
+fn persist<T>(attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    for _ in 1..TRIES {
+        match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => return result,
+        }
+    }
+    attempt()
 }
