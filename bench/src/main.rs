@@ -93,6 +93,10 @@ fn main() -> Result<()> {
         only: arguments.only,
         seed: arguments.seed,
     })?;
+    print!("{}", table::text(&comparison));
+    if let Some(goals) = goals::text(&comparison) {
+        print!("\n{goals}");
+    }
     if let Some(path) = &arguments.json {
         write_json(path, &comparison)?;
     }
@@ -101,10 +105,6 @@ fn main() -> Result<()> {
     }
     if let Some(file) = &arguments.report {
         document::replace(file, "comparison", &report(&comparison, arguments.quick))?;
-    }
-    print!("{}", table::text(&comparison));
-    if let Some(goals) = goals::text(&comparison) {
-        print!("\n{goals}");
     }
     Ok(())
 }
