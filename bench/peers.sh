@@ -2,7 +2,7 @@
 # Installs the peers that kiseki-bench compares with, and the programs it runs, from Debian or Ubuntu.
 set -euo pipefail
 missing=()
-for package in gocryptfs bindfs fuse3 git sqlite3; do
+for package in gocryptfs bindfs fuse3 git postgresql sqlite3; do
     dpkg-query -W -f '${Status}' "$package" 2> /dev/null | grep -q 'ok installed' || missing+=("$package")
 done
 [ ${#missing[@]} -eq 0 ] && exit 0

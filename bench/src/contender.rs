@@ -111,6 +111,15 @@ impl FuseMount {
     }
 }
 
+/// The arguments that let other users look, such as that of a database server:
+/// nothing where this is not root, who may always ask for it.
+fn shared(arguments: &'static [&'static str]) -> &'static [&'static str] {
+    match rustix::process::geteuid().is_root() {
+        true => arguments,
+        false => &[],
+    }
+}
+
 impl Mounted for FuseMount {
     fn up(&mut self) -> Result<()> {
         match self.contender {
@@ -120,11 +129,16 @@ impl Mounted for FuseMount {
                 .arg(&self.store)
                 .arg("--key-file")
                 .arg(self.home.join("key"))
+                .args(shared(&["-o", "allow_other"]))
                 .arg(&self.point))?,
             Contender::Gocryptfs => run(Command::new("gocryptfs")
                 .args(["-q", "-passfile"])
-                .args([&self.home.join("pass"), &self.store, &self.point]))?,
-            Contender::Bindfs => run(Command::new("bindfs").args([&self.store, &self.point]))?,
+                .arg(self.home.join("pass"))
+                .args(shared(&["-allow_other"]))
+                .args([&self.store, &self.point]))?,
+            Contender::Bindfs => run(Command::new("bindfs")
+                .args(shared(&["-o", "allow_other"]))
+                .args([&self.store, &self.point]))?,
             Contender::Plain => bail!("a plain directory is not mounted"),
         }
         ensure!(

@@ -19,6 +19,8 @@ pub struct Scale {
     pub repository: u64,
     /// Bytes of the file that is stored already.
     pub stored: u64,
+    /// Transactions of each client of the database server.
+    pub transactions: u64,
     /// Operations per second that are asked for where the arrival of work does
     /// not wait for answers.
     pub rate: u64,
@@ -40,6 +42,7 @@ impl Scale {
         tree: 2_300,
         repository: 800,
         stored: 256 << 20,
+        transactions: 2_000,
         rate: 2_000,
         paced: 5,
         desktop: 100,
@@ -55,6 +58,7 @@ impl Scale {
         tree: 600,
         repository: 300,
         stored: 64 << 20,
+        transactions: 300,
         rate: 500,
         paced: 1,
         desktop: 10,

@@ -7,6 +7,7 @@
 mod desktop;
 mod names;
 mod paced;
+mod programs;
 mod random;
 mod stored;
 mod stream;
@@ -54,6 +55,7 @@ pub const GROUPS: &[Group] = &[
     group("stored", stored::run),
     group("names", names::run),
     group("tree", tree::run),
+    group("programs", programs::run),
     group("paced", paced::run),
     group("ide", desktop::ide::run),
     group("working-set", desktop::working_set::run),
