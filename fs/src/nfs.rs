@@ -17,6 +17,7 @@
 pub mod answered;
 pub mod caller;
 mod device;
+pub mod durable;
 pub mod export;
 pub mod fail;
 pub mod files;

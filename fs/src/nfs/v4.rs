@@ -48,7 +48,7 @@ use parking_lot::Mutex;
 use crate::stats::Stats;
 
 use super::{
-    Nfs, TRANSFER_MAX,
+    Nfs, TRANSFER_MAX, durable,
     locks::Owner,
     rpc::{Call, Failure, Outcome},
     server::Peer,
@@ -102,7 +102,7 @@ impl Service {
     ) -> Result<Service> {
         let records = Records::open(volume, front).await?;
         let known = records.load().await?;
-        let boot = records.next_boot().await?;
+        let boot = durable::next_boot(volume, front).await?;
         if !known.is_empty() {
             tracing::info!(
                 clients = known.len(),
