@@ -2,7 +2,9 @@
 //!
 //! - [`record`]: messages out of a stream, and into one
 //! - [`message`]: the head of a call, and what can be answered
+//! - [`client`]: calls to others
 
+pub mod client;
 pub mod message;
 pub mod record;
 

@@ -7,7 +7,8 @@
 use std::io::{self, Read as _};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use nfs3_types::xdr_codec::{Error, Opaque, Pack, Result, Unpack};
+pub use nfs3_types::xdr_codec::Result;
+use nfs3_types::xdr_codec::{Error, Opaque, Pack, Unpack};
 
 /// Bytes of variable length, at most `MAX` (RFC 4506, section 4.10).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -149,6 +150,21 @@ pub fn encode(value: &impl Pack) -> Bytes {
         tracing::error!(%error, "an answer does not encode");
     }
     out.into_inner().freeze()
+}
+
+/// Decodes bytes as a fuzzer has them, and panics when what was decoded is not
+/// encoded as it was.
+///
+/// # Panics
+/// A promise is broken.
+#[cfg(any(test, fuzzing))]
+pub fn checked<T: Unpack + Pack>(bytes: &Bytes) {
+    if let Ok(value) = all::<T>(bytes.clone()) {
+        let again = encode(&value);
+        // Only what fills up a word may be something else than zeros.
+        assert_eq!(again.len(), bytes.len());
+        all::<T>(again).unwrap_or_else(|error| panic!("not the second time: {error}"));
+    }
 }
 
 #[cfg(test)]

@@ -105,8 +105,9 @@ pub enum Rejected {
     },
 }
 
+/// A credential or verifier.
 #[derive(XdrCodec)]
-struct Auth {
+pub(super) struct Auth {
     flavor: u32,
     body: Blob<AUTH_MAX>,
 }
