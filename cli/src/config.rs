@@ -48,6 +48,8 @@ pub struct Config {
     pub export: Vec<Rule>,
     /// Where to tell Prometheus.
     pub metrics: Option<Listen>,
+    /// Socket of the rpcbind that is to know the programs of NFS.
+    pub rpcbind: Option<PathBuf>,
 }
 
 impl Config {
@@ -126,6 +128,7 @@ impl Config {
                 false => over.export,
             },
             metrics: over.metrics.or(self.metrics),
+            rpcbind: over.rpcbind.or(self.rpcbind),
         }
     }
 }
@@ -145,7 +148,7 @@ mod tests {
         let config = parse(
             "store = '/s'\nvolume = 'v'\nkey_file = '/k'\npassphrase_file = '/p'\nmemory = '2G'\n\
              policy = 'cdc'\nsync_delay = '5s'\nallow_other = true\nread_only = false\natime = 'never'\n\
-             metrics = ':9464'\n\
+             metrics = ':9464'\nrpcbind = '/run/rpcbind.sock'\n\
              [[export]]\npath = '/p'\nclients = '10.0.0.0/8'\nread_only = true\nsquash = 'all'\n",
         )
         .unwrap();
@@ -155,6 +158,7 @@ mod tests {
         assert_eq!(config.allow_other, Some(true));
         let rules = config.export_rules().unwrap();
         assert!(rules[0].read_only && rules[0].path == "/p");
+        assert_eq!(config.rpcbind, Some("/run/rpcbind.sock".into()));
         assert_eq!(config.metrics, Some("127.0.0.1:9464".parse().unwrap()));
     }
 

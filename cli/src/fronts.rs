@@ -44,6 +44,8 @@ pub struct NfsFront {
     pub address: SocketAddr,
     /// Exports of the configuration.
     pub exports: Vec<Rule>,
+    /// Socket of the rpcbind that is to know the programs.
+    pub rpcbind: Option<PathBuf>,
 }
 
 /// How to serve S3.
@@ -203,6 +205,7 @@ impl Served {
                 address: front.address,
                 exports: front.exports,
                 memory: plan.memory,
+                rpcbind: front.rpcbind,
             };
             let server = nfs::Server::start(volume, options).await?;
             tracing::info!(at = %server.address(), "NFS answers");

@@ -1,5 +1,5 @@
-//! The NFS front end: NFSv3 with its MOUNT protocol on one TCP port, and the
-//! ground that other versions stand on.
+//! The NFS front end: NFSv3 with its MOUNT and lock protocols and NFSv4 on one TCP
+//! port.
 //!
 //! [`Server::start`] promises its caller a listener that answers. What the
 //! parts do:
@@ -11,8 +11,12 @@
 //! - [`fail`]: what can go wrong
 //! - [`order`], [`files`], [`answered`]: changes in turn, files in use, calls
 //!   that come twice
+//! - [`durable`]: what outlives the server
 //! - [`mount`]: the first handle
-//! - [`v3`]: NFS version 3
+//! - [`v3`], [`v4`]: NFS, by version
+//! - [`locks`]: byte-range locks of all versions
+//! - [`nlm`], [`nsm`]: how version 3 locks, and hears of restarts
+//! - [`rpcbind`]: where all that is found
 
 pub mod answered;
 pub mod caller;
@@ -26,19 +30,28 @@ pub mod fuzzing;
 pub mod handle;
 pub mod locks;
 pub mod mount;
+pub mod nlm;
+pub mod nsm;
 pub mod order;
 pub mod rpc;
+pub mod rpcbind;
 pub mod server;
 pub mod v3;
 pub mod v4;
 pub mod xdr;
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use kiseki_core::{
     Error,
     engine::{Attr, FrontId, Volume},
     ids::Ino,
+    meta::Kind,
 };
 
 use crate::{
@@ -52,11 +65,13 @@ use fail::Fail;
 use files::Files;
 use handle::{Handle, Handles};
 use locks::Locks;
+use nsm::Datagrams;
 use order::Order;
 use parking_lot::Mutex;
 use rpc::{Call, Credentials, Failure, Outcome};
+use rpcbind::{Registration, RpcbindError};
 use server::{Listener, Peer, Programs};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 /// Most bytes of one READ or WRITE.
 pub const TRANSFER_MAX: u32 = 1 << 20;
@@ -78,6 +93,7 @@ pub struct Nfs {
     answered: Answered,
     /// Byte-range locks of all versions.
     locks: Mutex<Locks>,
+    nlm: nlm::Service,
     v4: v4::Service,
     stats: Arc<Stats<v3::Procedure>>,
 }
@@ -121,8 +137,12 @@ impl Nfs {
         }
         let front = next_front();
         let handles = Handles::of(&volume);
+        let nlm = nlm::Service::open(&volume, front).await?;
+        let silent = !nlm.untold().is_empty();
+        let fsid = handles.volume();
         Ok(Nfs {
-            v4: v4::Service::open(&volume, front, handles.volume(), v4::LEASE).await?,
+            v4: v4::Service::open(&volume, front, fsid, v4::LEASE, silent).await?,
+            nlm,
             locks: Mutex::default(),
             handles,
             order: Order::new(&volume, front),
@@ -164,6 +184,21 @@ impl Nfs {
         self.volume.getattr(ino).await.map_err(Fail::of_inode)
     }
 
+    /// Attributes of an inode that still has a name.
+    ///
+    /// # Errors
+    /// `Stale`.
+    pub async fn linked(&self, ino: Ino) -> Result<Attr, Fail> {
+        let attr = self.attributes(ino).await?;
+        // Somebody on this machine may have it open; to clients it is gone. A
+        // directory has one link of its own.
+        let least = if attr.kind == Kind::Directory { 2 } else { 1 };
+        match attr.nlink < least {
+            true => Err(Fail::Stale),
+            false => Ok(attr),
+        }
+    }
+
     /// Makes what was done durable, and known to other front ends.
     ///
     /// # Errors
@@ -184,6 +219,10 @@ impl Programs for Nfs {
             (v3::PROGRAM, _) => failed(Failure::NoVersion(3..=4)),
             (mount::PROGRAM, mount::VERSION) => mount::call(&self, &peer, call).await,
             (mount::PROGRAM, _) => failed(Failure::NoVersion(3..=3)),
+            (nlm::PROGRAM, nlm::VERSION) => nlm::call(&self, &peer, call).await,
+            (nlm::PROGRAM, _) => failed(Failure::NoVersion(4..=4)),
+            (nsm::PROGRAM, nsm::VERSION) => nsm::call(&self, &peer, call),
+            (nsm::PROGRAM, _) => failed(Failure::NoVersion(1..=1)),
             _ => failed(Failure::NoProgram),
         }
     }
@@ -198,6 +237,9 @@ pub struct ServerOptions {
     pub exports: Vec<Rule>,
     /// Memory of the volume, a part of which messages may use.
     pub memory: u64,
+    /// The socket of this machine's rpcbind, where the programs are to be found
+    /// through it.
+    pub rpcbind: Option<PathBuf>,
 }
 
 /// Why there is no server.
@@ -216,6 +258,9 @@ pub enum ServerError {
         "cannot serve NFS on {0}: other machines can reach it and nothing is exported to any; export something with `kiseki export add` first"
     )]
     NoExport(SocketAddr),
+    /// Clients would not find the programs.
+    #[error(transparent)]
+    Rpcbind(#[from] RpcbindError),
     /// The volume cannot hold what the front end keeps.
     #[error(transparent)]
     Volume(#[from] Error),
@@ -224,7 +269,9 @@ pub enum ServerError {
 /// A running server.
 pub struct Server {
     listener: Listener,
-    tending: JoinHandle<()>,
+    registration: Option<Registration>,
+    /// What goes on without being asked.
+    tending: Mutex<JoinSet<()>>,
     nfs: Arc<Nfs>,
 }
 
@@ -245,12 +292,42 @@ impl Server {
             address: wanted,
             source,
         })?;
-        let tending = tokio::spawn(v4::tend(nfs.clone()));
-        Ok(Server {
+        let mut tending = JoinSet::new();
+        tending.spawn(v4::tend(nfs.clone()));
+        tending.spawn(nlm::tend(nfs.clone()));
+        tending.spawn(nlm::grant(nfs.clone()));
+        let mut server = Server {
             listener,
-            tending,
+            registration: None,
+            tending: Mutex::new(tending),
             nfs,
-        })
+        };
+        if let Some(socket) = options.rpcbind {
+            match server.register(&socket).await {
+                Ok(registration) => server.registration = Some(registration),
+                Err(error) => {
+                    server.stop().await;
+                    return Err(error.into());
+                }
+            }
+        }
+        // They ask at once, and have to find the programs.
+        let telling = nsm::tell(server.nfs.clone());
+        server.tending.lock().spawn(telling);
+        Ok(server)
+    }
+
+    async fn register(&self, socket: &Path) -> Result<Registration, RpcbindError> {
+        let tcp = self.address();
+        let listen = |source| RpcbindError::Listen {
+            address: tcp.ip(),
+            source,
+        };
+        let datagrams = Datagrams::bind(tcp.ip()).await.map_err(listen)?;
+        let udp = datagrams.address().map_err(listen)?;
+        let serving = datagrams.serve(self.nfs.clone());
+        self.tending.lock().spawn(serving);
+        rpcbind::register(socket, tcp, udp).await
     }
 
     /// Where it listens.
@@ -261,8 +338,9 @@ impl Server {
 
     /// What procedures and operations cost, by version.
     #[must_use]
-    pub fn statistics(&self) -> [Arc<dyn Counted>; 2] {
-        [self.nfs.stats.clone(), self.nfs.v4.stats.clone()]
+    pub fn statistics(&self) -> [Arc<dyn Counted>; 3] {
+        let Nfs { stats, nlm, v4, .. } = &*self.nfs;
+        [stats.clone(), nlm.stats.clone(), v4.stats.clone()]
     }
 
     /// The list in force.
@@ -281,8 +359,12 @@ impl Server {
 
     /// Takes no more calls, and waits for those under way, for a while.
     pub async fn stop(&self) {
+        if let Some(registration) = &self.registration {
+            registration.remove().await;
+        }
         self.listener.stop().await;
-        self.tending.abort();
+        self.tending.lock().abort_all();
+        self.nfs.forget_hosts_without_locks().await;
         self.nfs.files.close_all().await;
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use kiseki_fs::nfs::rpcbind;
 
 use crate::{
     address::Listen,
@@ -34,6 +35,11 @@ pub struct Serve {
     /// Answer NFS here: PORT for this machine alone, or HOST:PORT
     #[arg(long, value_name = "ADDR")]
     nfs: Option<Listen>,
+    /// Register NFS and its lock service with rpcbind, so that clients find
+    /// them and can lock by NFSv3 [socket: /run/rpcbind.sock]
+    #[arg(long, value_name = "SOCKET", requires = "nfs", num_args = 0..=1,
+          require_equals = true, default_missing_value = rpcbind::SOCKET)]
+    rpcbind: Option<PathBuf>,
     /// Mount the volume as well
     #[arg(long, value_name = "DIR")]
     mount: Option<PathBuf>,
@@ -84,6 +90,7 @@ impl Serve {
                 Some(Listen(address)) => Some(NfsFront {
                     address,
                     exports: context.config.export_rules()?,
+                    rpcbind: self.rpcbind.clone().or(context.config.rpcbind.clone()),
                 }),
                 None => None,
             },

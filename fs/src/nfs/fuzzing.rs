@@ -8,8 +8,9 @@ use bytes::Bytes;
 
 use super::{
     export::Clients,
-    rpc::{Call, record},
-    v3, v4,
+    nlm,
+    rpc::{Call, client, record},
+    rpcbind, v3, v4,
 };
 
 /// Hands bytes to what reads messages, and panics when a promise is broken.
@@ -17,11 +18,14 @@ pub fn wire(input: &[u8]) {
     let Some((&choice, rest)) = input.split_first() else {
         return;
     };
-    match choice % 4 {
-        0 => stream(rest),
-        1 => call(rest),
-        2 => v3::decode(u32::from(choice / 4), Bytes::copy_from_slice(rest)),
-        _ => clients(rest),
+    let bytes = || Bytes::copy_from_slice(rest);
+    match (choice, choice % 4) {
+        (128..192, _) => nlm::decode(u32::from(choice), &bytes()),
+        (192.., _) => answer(&bytes()),
+        (_, 0) => stream(rest),
+        (_, 1) => call(rest),
+        (_, 2) => v3::decode(u32::from(choice / 4), bytes()),
+        (_, _) => clients(rest),
     }
 }
 
@@ -52,13 +56,21 @@ fn messages(bytes: &[u8], step: usize) -> (Vec<Bytes>, bool) {
 fn call(bytes: &[u8]) {
     if let Ok(call) = Call::decode(Bytes::copy_from_slice(bytes)) {
         assert!(call.arguments.len() < bytes.len());
-        if call.program == v3::PROGRAM {
+        if call.program == nlm::PROGRAM {
+            nlm::decode(call.procedure, &call.arguments);
+        } else if call.program == v3::PROGRAM {
             match call.version {
                 v4::VERSION => v4::fuzzing::decode(&call.arguments),
                 _ => v3::decode(call.procedure, call.arguments),
             }
         }
     }
+}
+
+/// What clients and rpcbind answer when they are called.
+fn answer(bytes: &Bytes) {
+    rpcbind::decode(bytes);
+    let _ = client::decode::<nlm::xdr::Reply>(bytes.clone());
 }
 
 fn clients(bytes: &[u8]) {

@@ -6,15 +6,26 @@
 //! table is bounded. It is pure: who waits, and for how long, is decided by
 //! whoever asks.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use kiseki_core::ids::Ino;
+use tokio::sync::Notify;
 
 /// Most locks in one file; each operation looks at all of them.
 const FILE_MAX: usize = 8192;
 
 /// Most locks in all.
 const TOTAL_MAX: usize = 262_144;
+
+/// A machine that is a client of version 3. It says its name itself, so that is
+/// worth something only together with the address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Host {
+    /// Where it calls from.
+    pub address: IpAddr,
+    /// Its name for itself.
+    pub name: Arc<[u8]>,
+}
 
 /// Whose a lock is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,8 +39,8 @@ pub enum Owner {
     },
     /// A process of a version 3 client.
     Nlm {
-        /// The client's name for itself.
-        host: Arc<[u8]>,
+        /// The client.
+        host: Arc<Host>,
         /// The process.
         process: i32,
         /// Its name for the owner.
@@ -47,6 +58,12 @@ pub struct Range {
 }
 
 impl Range {
+    /// A whole file.
+    pub const ALL: Range = Range {
+        start: 0,
+        last: u64::MAX,
+    };
+
     /// From an offset and a length as NFS has them: a length of all ones means
     /// up to the end. `None` for an empty range, or one that goes past the end.
     #[must_use]
@@ -71,7 +88,9 @@ impl Range {
         }
     }
 
-    fn overlaps(&self, other: &Range) -> bool {
+    /// Whether the two have a byte in common.
+    #[must_use]
+    pub fn overlaps(&self, other: &Range) -> bool {
         self.start <= other.last && other.start <= self.last
     }
 
@@ -109,6 +128,8 @@ pub struct Locks {
     /// By file; of each owner sorted, without overlap.
     files: HashMap<Ino, Vec<Held>>,
     total: usize,
+    /// Told whenever somebody may get what he could not.
+    freed: Arc<Notify>,
 }
 
 impl Locks {
@@ -183,11 +204,22 @@ impl Locks {
         }
     }
 
-    /// Whether an owner has locks in a file.
+    /// Whether an owner has locks in a part of a file.
     #[must_use]
-    pub fn holds(&self, file: Ino, owner: &Owner) -> bool {
-        let held = self.files.get(&file);
-        held.is_some_and(|held| held.iter().any(|held| held.owner == *owner))
+    pub fn holds(&self, file: Ino, owner: &Owner, range: Range) -> bool {
+        let mut held = self.files.get(&file).into_iter().flatten();
+        held.any(|held| held.owner == *owner && held.range.overlaps(&range))
+    }
+
+    /// Everybody who has a lock.
+    pub fn owners(&self) -> impl Iterator<Item = &Owner> {
+        self.files.values().flatten().map(|held| &held.owner)
+    }
+
+    /// What is told whenever a lock was given up, or a part of one.
+    #[must_use]
+    pub fn freed(&self) -> Arc<Notify> {
+        self.freed.clone()
     }
 
     /// How many locks there are.
@@ -228,6 +260,7 @@ impl Locks {
         if held.is_empty() {
             self.files.remove(&file);
         }
+        self.freed.notify_one();
     }
 
     fn retain(&mut self, file: Ino, keep: impl Fn(&Held) -> bool) {
@@ -240,6 +273,7 @@ impl Locks {
         if held.is_empty() {
             self.files.remove(&file);
         }
+        self.freed.notify_one();
     }
 }
 

@@ -130,8 +130,13 @@ fn serve<P: Programs>(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
+    let server = match stream.local_addr() {
+        Ok(server) => server.ip(),
+        // It is gone already.
+        Err(_) => return,
+    };
     let entry = register.enter();
-    let peer = Peer::new(entry.id(), address);
+    let peer = Peer::new(entry.id(), address, server);
     let connection = Connection::new(stream, peer, entry, programs.clone());
     tokio::spawn(connection.run(stopped));
 }

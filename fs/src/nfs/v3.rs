@@ -22,7 +22,6 @@ use bytes::Bytes;
 use kiseki_core::{
     engine::{Attr, Caller},
     ids::Ino,
-    meta::Kind,
 };
 use nfs3_types::{
     nfs3::{NFS_PROGRAM, Nfs3Result, nfs_fh3},
@@ -174,20 +173,8 @@ impl Request<'_> {
     /// What a handle means, and the attributes it has now.
     async fn find(&self, handle: &[u8]) -> Result<(Target, Attr), Fail> {
         let target = self.nfs.target(self.peer, self.credentials, handle)?;
-        let attr = self.now(target.ino()).await?;
+        let attr = self.nfs.linked(target.ino()).await?;
         Ok((target, attr))
-    }
-
-    /// Attributes of an inode that still has a name.
-    async fn now(&self, ino: Ino) -> Result<Attr, Fail> {
-        let attr = self.nfs.attributes(ino).await?;
-        // Somebody on this machine may have it open; to clients it is gone. A
-        // directory has one link of its own.
-        let least = if attr.kind == Kind::Directory { 2 } else { 1 };
-        match attr.nlink < least {
-            true => Err(Fail::Stale),
-            false => Ok(attr),
-        }
     }
 
     fn caller(&self, target: &Target) -> Caller {
@@ -222,38 +209,31 @@ async fn with<A: Unpack, R: Pack, F: Future<Output = R>>(
 #[cfg(any(test, fuzzing))]
 pub(super) fn decode(procedure: u32, bytes: Bytes) {
     use arguments as a;
-    fn try_as<T: Unpack + Pack>(bytes: Bytes) {
-        if let Ok(value) = xdr::all::<T>(bytes.clone()) {
-            let again = xdr::encode(&value);
-            // Only what fills up a word may be something else than zeros.
-            assert_eq!(again.len(), bytes.len());
-            xdr::all::<T>(again).unwrap_or_else(|error| panic!("not the second time: {error}"));
-        }
-    }
+    use xdr::checked;
     match procedure % 22 {
-        1 | 5 | 18..=20 => try_as::<a::Object>(bytes),
-        2 => try_as::<a::SetAttributes>(bytes),
-        3 | 12 | 13 => try_as::<a::Place>(bytes),
-        4 => try_as::<a::Access>(bytes),
-        6 => try_as::<a::Read>(bytes),
+        1 | 5 | 18..=20 => checked::<a::Object>(&bytes),
+        2 => checked::<a::SetAttributes>(&bytes),
+        3 | 12 | 13 => checked::<a::Place>(&bytes),
+        4 => checked::<a::Access>(&bytes),
+        6 => checked::<a::Read>(&bytes),
         7 => {
             let len = bytes.len();
             if let Ok(write) = a::Write::decode(bytes) {
                 assert!(write.data.len() < len);
             }
         }
-        8 => try_as::<a::Create>(bytes),
-        9 => try_as::<a::MakeDirectory>(bytes),
-        10 => try_as::<a::MakeLink>(bytes),
+        8 => checked::<a::Create>(&bytes),
+        9 => checked::<a::MakeDirectory>(&bytes),
+        10 => checked::<a::MakeLink>(&bytes),
         11 => {
             // What is to be made may be of a kind that nobody can encode.
             let _ = xdr::all::<a::MakeNode>(bytes);
         }
-        14 => try_as::<a::Rename>(bytes),
-        15 => try_as::<a::Link>(bytes),
-        16 => try_as::<a::List>(bytes),
-        17 => try_as::<a::ListPlus>(bytes),
-        21 => try_as::<a::Commit>(bytes),
+        14 => checked::<a::Rename>(&bytes),
+        15 => checked::<a::Link>(&bytes),
+        16 => checked::<a::List>(&bytes),
+        17 => checked::<a::ListPlus>(&bytes),
+        21 => checked::<a::Commit>(&bytes),
         _ => {}
     }
 }

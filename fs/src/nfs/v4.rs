@@ -55,6 +55,7 @@ use super::{
 };
 use attributes::Server;
 use counted::Op;
+use grace::Grace;
 use opens::Closed;
 use records::Records;
 use state::State;
@@ -81,6 +82,8 @@ const COMPOUND: u32 = 1;
 pub struct Service {
     state: Mutex<State>,
     records: Records,
+    /// Number of this start of the server.
+    pub(super) boot: u32,
     /// Tells this server from others, also after a restart.
     identity: [u8; 16],
     server: Server,
@@ -90,7 +93,8 @@ pub struct Service {
 }
 
 impl Service {
-    /// Reads who had state before. `fsid` is what tells the volume from others.
+    /// Reads who had state before. `fsid` is what tells the volume from others;
+    /// `silent` says whether clients of version 3 had locks.
     ///
     /// # Errors
     /// The volume is damaged, or takes no writes and has no place yet.
@@ -99,6 +103,7 @@ impl Service {
         front: FrontId,
         fsid: u64,
         lease: Duration,
+        silent: bool,
     ) -> Result<Service> {
         let records = Records::open(volume, front).await?;
         let known = records.load().await?;
@@ -109,9 +114,11 @@ impl Service {
                 "NFSv4 clients may take back what they had"
             );
         }
+        let grace = Grace::new(known, silent, Instant::now(), lease);
         Ok(Service {
-            state: Mutex::new(State::new(known, boot, lease, Instant::now())),
+            state: Mutex::new(State::new(grace, boot, lease)),
             records,
+            boot,
             identity: volume.id().0,
             server: Server {
                 lease: u32::try_from(lease.as_secs()).unwrap_or(u32::MAX).max(1),
@@ -127,6 +134,12 @@ impl Service {
 
     fn now(&self) -> Instant {
         Instant::now()
+    }
+
+    /// Whether clients of any version take back what they had, and nobody
+    /// gets anything new.
+    pub(super) fn in_grace(&self) -> bool {
+        self.state.lock().grace.lasts(self.now())
     }
 }
 

@@ -89,7 +89,9 @@ fn a_client_that_is_gone_leaves_nothing() {
     }
     locks.release_all(|owner| matches!(owner, Owner::V4 { client: 2, .. }));
     assert_eq!(locks.len(), 2);
-    assert!(!locks.holds(Ino(2), &owner(2)) && locks.holds(Ino(3), &owner(3)));
+    assert!(
+        !locks.holds(Ino(2), &owner(2), Range::ALL) && locks.holds(Ino(3), &owner(3), Range::ALL)
+    );
 }
 
 /// What each owner has on each byte of a short file, and on all behind it.

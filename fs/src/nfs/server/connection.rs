@@ -8,7 +8,7 @@
 use std::{
     collections::VecDeque,
     io::{self, IoSlice},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
@@ -44,13 +44,16 @@ pub struct Peer {
     pub id: u64,
     /// Where it comes from.
     pub address: SocketAddr,
+    /// The address of this machine that it came to.
+    pub server: IpAddr,
 }
 
 impl Peer {
-    pub(super) fn new(id: u64, address: SocketAddr) -> Arc<Peer> {
+    pub(in crate::nfs) fn new(id: u64, address: SocketAddr, server: IpAddr) -> Arc<Peer> {
         Arc::new(Peer {
             id,
             address: SocketAddr::new(address.ip().to_canonical(), address.port()),
+            server: server.to_canonical(),
         })
     }
 }

@@ -61,7 +61,10 @@ impl Request<'_> {
         let attr = match a.name.0.as_slice() {
             b"" => return Err(Fail::Invalid),
             b"." => directory,
-            b".." => self.now(self.above(&target, directory.ino).await?).await?,
+            b".." => {
+                let above = self.above(&target, directory.ino).await?;
+                self.nfs.linked(above).await?
+            }
             name => volume.lookup(directory.ino, name).await?,
         };
         Ok((target, attr))
@@ -275,7 +278,7 @@ impl Request<'_> {
         file: Ino,
         name: &[u8],
     ) -> Result<(), Fail> {
-        let attr = self.now(file).await?;
+        let attr = self.nfs.linked(file).await?;
         self.check_new_name(target, directory, name).await?;
         if attr.kind == Kind::Directory {
             return Err(Fail::NotOwner);

@@ -17,7 +17,7 @@ impl Request<'_> {
     /// Looks at an inode whose turn it is.
     pub(super) async fn before(&self, ino: Ino) -> Result<Before, Fail> {
         let mark = self.nfs.order.mark(ino);
-        let attr = self.now(ino).await?;
+        let attr = self.nfs.linked(ino).await?;
         Ok(Before { ino, mark, attr })
     }
 

@@ -15,12 +15,16 @@ pub struct Grace {
     known: HashSet<Arc<[u8]>>,
     /// Those of them that have not said that they are done.
     awaited: HashSet<Arc<[u8]>>,
+    /// Clients of version 3 had locks. They never say that they are done.
+    silent: bool,
 }
 
 impl Grace {
-    /// Begins; is over at once when nobody is known.
+    /// Begins; is over at once when nobody is known. `silent` says whether
+    /// clients of version 3 had locks.
     pub fn new(
         known: impl IntoIterator<Item = Arc<[u8]>>,
+        silent: bool,
         now: Instant,
         length: Duration,
     ) -> Grace {
@@ -29,12 +33,13 @@ impl Grace {
             ends: now + length,
             awaited: known.clone(),
             known,
+            silent,
         }
     }
 
     /// Whether it goes on.
     pub fn lasts(&self, now: Instant) -> bool {
-        !self.awaited.is_empty() && now < self.ends
+        self.awaits_any() && now < self.ends
     }
 
     /// Whether a client had state before.
@@ -52,12 +57,17 @@ impl Grace {
         if now < self.ends {
             return Vec::new();
         }
+        self.silent = false;
         self.awaited.drain().collect()
     }
 
     /// When it ends, if it goes on.
     pub fn deadline(&self) -> Option<Instant> {
-        (!self.awaited.is_empty()).then_some(self.ends)
+        self.awaits_any().then_some(self.ends)
+    }
+
+    fn awaits_any(&self) -> bool {
+        self.silent || !self.awaited.is_empty()
     }
 }
 
@@ -74,14 +84,14 @@ mod tests {
     #[test]
     fn without_records_there_is_none() {
         let now = Instant::now();
-        let grace = Grace::new([], now, LENGTH);
+        let grace = Grace::new([], false, now, LENGTH);
         assert!(!grace.lasts(now) && grace.deadline().is_none());
     }
 
     #[test]
     fn it_ends_when_all_are_done() {
         let now = Instant::now();
-        let mut grace = Grace::new([name("a"), name("b")], now, LENGTH);
+        let mut grace = Grace::new([name("a"), name("b")], false, now, LENGTH);
         grace.done(b"a");
         grace.done(b"a");
         grace.done(b"stranger");
@@ -93,9 +103,20 @@ mod tests {
     }
 
     #[test]
+    fn clients_that_say_nothing_have_all_the_time() {
+        let now = Instant::now();
+        let mut grace = Grace::new([name("a")], true, now, LENGTH);
+        grace.done(b"a");
+        assert!(grace.lasts(now) && grace.deadline() == Some(now + LENGTH));
+        assert!(!grace.lasts(now + LENGTH));
+        assert_eq!(grace.missed(now + LENGTH), []);
+        assert_eq!(grace.deadline(), None);
+    }
+
+    #[test]
     fn who_does_not_come_in_time_is_forgotten() {
         let now = Instant::now();
-        let mut grace = Grace::new([name("a"), name("b")], now, LENGTH);
+        let mut grace = Grace::new([name("a"), name("b")], false, now, LENGTH);
         grace.done(b"b");
         assert_eq!(grace.missed(now), []);
         assert!(!grace.lasts(now + LENGTH));

@@ -41,14 +41,14 @@ pub struct Removed {
 }
 
 impl State {
-    /// At the start of the server that `boot` stands for. `known` are clients
-    /// that had state before.
-    pub fn new(known: Vec<Arc<[u8]>>, boot: u32, lease: Duration, now: Instant) -> State {
+    /// At the start of the server that `boot` stands for. `grace` knows the
+    /// clients that had state before.
+    pub fn new(grace: Grace, boot: u32, lease: Duration) -> State {
         State {
             clients: Clients::new(lease, boot),
             sessions: Sessions::default(),
             opens: Opens::new(boot),
-            grace: Grace::new(known, now, lease),
+            grace,
         }
     }
 

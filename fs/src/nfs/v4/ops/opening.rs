@@ -11,6 +11,7 @@ use super::{data::check_regular, handles::check_directory, names::check_name};
 use crate::nfs::{
     Target,
     caller::{self, EXECUTE},
+    locks::Range,
     v4::{
         attributes::{self, Settings},
         compound::Compound,
@@ -307,7 +308,7 @@ impl Compound<'_> {
         let mut state = self.service.state.lock();
         let found = state.opens.check(&stateid, client)?;
         let owner = self.lock_owner(client, &found.owner);
-        let held = found.is_open() || self.nfs.locks.lock().holds(found.file, &owner);
+        let held = found.is_open() || self.nfs.locks.lock().holds(found.file, &owner, Range::ALL);
         if held {
             return Err(Status::LocksHeld.into());
         }

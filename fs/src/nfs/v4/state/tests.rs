@@ -52,7 +52,7 @@ fn client(state: &mut State, name: &str, now: Instant) -> (u64, SessionId) {
 fn only_what_was_there_is_given_back_and_nothing_else_meanwhile() {
     let now = Instant::now();
     let known = vec![Arc::from(&b"old"[..]), Arc::from(&b"late"[..])];
-    let mut state = State::new(known, 1, LEASE, now);
+    let mut state = State::new(Grace::new(known, false, now, LEASE), 1, LEASE);
     let (old, _) = client(&mut state, "old", now);
     let (new, _) = client(&mut state, "new", now);
     assert_eq!(state.may_have(old, true, now), Ok(()));
@@ -73,7 +73,7 @@ fn only_what_was_there_is_given_back_and_nothing_else_meanwhile() {
 #[test]
 fn a_client_that_goes_takes_all_along() {
     let now = Instant::now();
-    let mut state = State::new(vec![], 1, LEASE, now);
+    let mut state = State::new(Grace::new([], false, now, LEASE), 1, LEASE);
     let (id, session) = client(&mut state, "a", now);
     let share = super::super::opens::Share { access: 1, deny: 0 };
     state

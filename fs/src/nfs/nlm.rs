@@ -1,0 +1,203 @@
+//! The Network Lock Manager, version 4 (RFC 1813, appendix II; X/Open XNFS): locks
+//! for clients of version 3, in the table that other versions use.
+//!
+//! - [`xdr`]: what is said
+//! - `procedures`: what is done
+//! - `hosts`, `waiting`, `shares`: the machines that have locks, who waits for
+//!   one, and share reservations; machines that neither wait nor know the time
+//! - `granting`: calls clients that can have what they wait for
+//! - `counted`: what is counted
+//!
+//! A client is known by its address and its name for itself; whose a lock is,
+//! also by the number of the process and its name for the owner.
+
+mod counted;
+mod granting;
+mod hosts;
+mod procedures;
+mod shares;
+mod waiting;
+// The names are those of the protocol, and mean what they mean there.
+#[allow(missing_docs)]
+pub mod xdr;
+
+use std::{
+    collections::HashSet,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use kiseki_core::{
+    Result,
+    engine::{FrontId, Volume},
+};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Nfs,
+    durable::Folder,
+    locks::{Host, Owner},
+};
+use crate::stats::Stats;
+use counted::Procedure;
+use hosts::Hosts;
+use shares::Shares;
+use waiting::Waiting;
+
+pub(super) use granting::grant;
+pub(super) use procedures::call;
+
+/// Number of the program.
+pub const PROGRAM: u32 = 100_021;
+/// Its version.
+pub const VERSION: u32 = 4;
+
+const HOSTS: &[u8] = b"hosts";
+
+/// How often to look for machines that have no locks any more.
+const LOOK: Duration = Duration::from_secs(10 * 60);
+
+/// A machine, as it is kept.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    address: IpAddr,
+    name: Vec<u8>,
+    server: IpAddr,
+}
+
+/// What is kept between calls.
+pub struct Service {
+    hosts: Mutex<Hosts>,
+    waiting: Mutex<Waiting>,
+    shares: Mutex<Shares>,
+    records: Folder<Record>,
+    pub(super) stats: Arc<Stats<Procedure>>,
+}
+
+impl Service {
+    /// Reads who had locks before.
+    ///
+    /// # Errors
+    /// The volume is damaged, or takes no writes and has no place yet.
+    pub async fn open(volume: &Volume, front: FrontId) -> Result<Service> {
+        let records = Folder::open(volume, front, HOSTS).await?;
+        let before = records.load().await?.into_iter().map(|record: Record| {
+            let host = Host {
+                address: record.address,
+                name: record.name.into(),
+            };
+            (host, record.server)
+        });
+        Ok(Service {
+            hosts: Mutex::new(Hosts::of_before(before, Instant::now())),
+            waiting: Mutex::default(),
+            shares: Mutex::default(),
+            records,
+            stats: Stats::new(),
+        })
+    }
+
+    /// Those that may have had locks before this start, and the address that
+    /// they know this server by.
+    pub fn untold(&self) -> Vec<(Arc<Host>, IpAddr)> {
+        self.hosts.lock().untold()
+    }
+
+    /// One was told that the server has started, or nobody is there who could be.
+    pub fn told(&self, host: &Host) {
+        self.hosts.lock().told(host);
+    }
+
+    /// Notes a machine that is going to have locks; durable when this returns.
+    async fn keep(&self, host: Arc<Host>, server: IpAddr) -> Result<()> {
+        let record = Record {
+            address: host.address,
+            name: host.name.to_vec(),
+            server,
+        };
+        self.records.keep(&key(&host), &record).await?;
+        self.hosts.lock().add(host, server, Instant::now());
+        Ok(())
+    }
+
+    /// Forgets machines, durably.
+    async fn forget(&self, hosts: Vec<Arc<Host>>) {
+        if hosts.is_empty() {
+            return;
+        }
+        let keys: Vec<Vec<u8>> = hosts.iter().map(|host| key(host)).collect();
+        let forgotten = self.records.forget(keys).await;
+        if let Err(error) = &forgotten {
+            tracing::warn!(%error, "machines without locks stay on record");
+        }
+        self.hosts.lock().gone(&hosts, forgotten.is_err());
+    }
+}
+
+/// What tells a machine from others.
+fn key(host: &Host) -> Vec<u8> {
+    [host.address.to_string().as_bytes(), b" ", &host.name].concat()
+}
+
+impl Nfs {
+    /// Lets go what machines at an address had: those that this name may mean,
+    /// which say that they have started again.
+    pub(super) fn host_started(&self, address: IpAddr, name: &[u8]) {
+        let hosts = self.nlm.hosts.lock().named(address, name);
+        for host in &hosts {
+            self.nlm.waiting.lock().release(host);
+            self.nlm.shares.lock().release(host);
+            let of_host =
+                |owner: &Owner| matches!(owner, Owner::Nlm { host: of, .. } if of == host);
+            self.locks.lock().release_all(of_host);
+            self.nlm.told(host);
+        }
+        let name = String::from_utf8_lossy(name);
+        tracing::info!(%address, %name, known = hosts.len(), "a client has started again");
+    }
+
+    fn hosts_with_locks(&self) -> HashSet<Arc<Host>> {
+        let mut hosts: HashSet<_> = self.nlm.shares.lock().hosts().cloned().collect();
+        for owner in self.locks.lock().owners() {
+            if let Owner::Nlm { host, .. } = owner {
+                hosts.insert(host.clone());
+            }
+        }
+        hosts
+    }
+
+    /// Forgets all machines that have no locks: nothing has to be given back to
+    /// them by the next server. No more calls are taken.
+    pub(super) async fn forget_hosts_without_locks(&self) {
+        let busy = self.hosts_with_locks();
+        let idle = self.nlm.hosts.lock().without_locks(&busy);
+        self.nlm.forget(idle).await;
+    }
+}
+
+/// Forgets machines that had no locks for long, for as long as the server runs.
+pub(super) async fn tend(nfs: Arc<Nfs>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let busy = nfs.hosts_with_locks();
+        let idle = nfs.nlm.hosts.lock().idle(&busy, Instant::now());
+        nfs.nlm.forget(idle).await;
+    }
+}
+
+/// Hands bytes to the decoder of a procedure's arguments.
+#[cfg(any(test, fuzzing))]
+pub(super) fn decode(procedure: u32, bytes: &bytes::Bytes) {
+    use super::xdr::checked;
+    match Procedure::numbered(procedure % 24) {
+        Some(Procedure::Test) => checked::<xdr::TestArgs>(bytes),
+        Some(Procedure::Lock | Procedure::NmLock) => checked::<xdr::LockArgs>(bytes),
+        Some(Procedure::Cancel) => checked::<xdr::CancelArgs>(bytes),
+        Some(Procedure::Unlock) => checked::<xdr::UnlockArgs>(bytes),
+        Some(Procedure::Share | Procedure::Unshare) => checked::<xdr::ShareArgs>(bytes),
+        Some(Procedure::FreeAll) => checked::<xdr::Started>(bytes),
+        Some(Procedure::Null) | None => checked::<xdr::TestReply>(bytes),
+    }
+}
