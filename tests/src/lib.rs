@@ -18,6 +18,7 @@
 
 pub mod content;
 pub mod daemon;
+pub mod guest;
 pub mod load;
 pub mod mount;
 pub mod nfs4_client;

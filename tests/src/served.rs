@@ -1,8 +1,9 @@
 //! A volume served by `kiseki serve`: S3, NFS and a mount in one process.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     net::SocketAddr,
+    path::{Path, PathBuf},
     process::{Child, Command},
     thread,
     time::{Duration, Instant},
@@ -21,6 +22,8 @@ use crate::{Mount, Output, Result, Setup, need_tools, run::limited, skip};
 pub struct Served {
     mount: Mount,
     args: Vec<String>,
+    /// The network that it is in, if not that of the tests.
+    network: Option<PathBuf>,
     server: Option<Child>,
     url: String,
     nfs: Option<SocketAddr>,
@@ -63,6 +66,21 @@ impl Served {
         Ok(Some(served))
     }
 
+    /// Serves a fresh volume by NFS and a mount from another network, with a
+    /// configuration file; none when the test was skipped.
+    pub fn in_network(network: &Path, config: &str, args: &[&str]) -> Result<Option<Served>> {
+        let Some(mut served) = Served::prepare(args)? else {
+            return Ok(None);
+        };
+        let file = served.mount.base().join("kiseki.toml");
+        fs::write(&file, config)?;
+        let file = file.to_str().context("a path in UTF-8")?.to_owned();
+        served.args.extend(["--config".to_owned(), file]);
+        served.network = Some(network.to_owned());
+        served.start()?;
+        Ok(Some(served))
+    }
+
     /// Serves a fresh volume by S3, NFS and a mount; none when the test was
     /// skipped.
     pub fn by_all(args: &[&str]) -> Result<Option<Served>> {
@@ -78,6 +96,7 @@ impl Served {
         Ok(Some(Served {
             mount,
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            network: None,
             server: None,
             url: String::new(),
             nfs: None,
@@ -95,7 +114,7 @@ impl Served {
         args.extend(["--mount", self.mount.dir().to_str().context("UTF-8")?]);
         args.extend(self.args.iter().map(String::as_str));
         // Not under a time limit: the watchdog of the mount ends it.
-        let mut command = Command::new(crate::mount::binary());
+        let mut command = self.program();
         command
             .args(&args)
             .env("HOME", self.mount.base())
@@ -124,6 +143,17 @@ impl Served {
             }
             thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    fn program(&self) -> Command {
+        let Some(network) = &self.network else {
+            return Command::new(crate::mount::binary());
+        };
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--net={}", network.display()))
+            .arg(crate::mount::binary());
+        command
     }
 
     /// Asks for the same address of NFS at the next start, as clients that

@@ -14,10 +14,10 @@ use std::{
 
 use anyhow::{Context, ensure};
 use kiseki_tests::{
-    Content, Output, Result, daemon, env_number, is_root, need_open_files, need_tools,
+    Content, Output, Result, daemon, env_number, guest, is_root, need_open_files, need_tools,
     nfs_client::{Client, done, place, refused_with, status},
     run,
-    run::{limit, limited},
+    run::limited,
     served::Served,
     skip,
 };
@@ -816,39 +816,12 @@ fn sha256(data: &[u8]) -> Result<String> {
     Ok(said.split_whitespace().next().context("a sum")?.to_owned())
 }
 
-/// Runs a script of `tests/guest` in the guest of `scripts/guest`, as a client
-/// of a server; false when it was skipped.
-fn in_guest(served: &Served, script: &str, words: &[&str]) -> Result<bool> {
-    // It says itself, before the limit of this program, that it took too long.
-    let seconds = limit() * 2 / 3;
-    let tests = concat!(env!("CARGO_MANIFEST_DIR"));
-    let output = limited(format!("{tests}/../scripts/guest"))
-        .args(["-s", &seconds.to_string(), "run"])
-        .arg(served.nfs()?.port().to_string())
-        .arg(format!("{tests}/guest/{script}"))
-        .args(words)
-        .output()?;
-    let output = Output::of(&output);
-    if output.code == 77 {
-        skip(output.stdout.trim());
-        return Ok(false);
-    }
-    ensure!(
-        output.code == 0,
-        "exit code {}\n{}{}\n{}",
-        output.code,
-        output.stdout,
-        output.stderr,
-        served.log()?
-    );
-    Ok(true)
-}
-
 fn a_day_in_the_guest(words: &[&str]) -> Result {
     let Some(served) = Served::by_nfs(&[])? else {
         return Ok(());
     };
-    in_guest(&served, "work.sh", words)?;
+    guest::run_script(served.nfs()?.port(), None, "work.sh", words)
+        .with_context(|| served.log().unwrap_or_default())?;
     served.finish()
 }
 
