@@ -23,6 +23,7 @@ pub mod load;
 pub mod mount;
 pub mod nfs4_client;
 pub mod nfs_client;
+pub mod nlm_client;
 pub mod place;
 pub mod power;
 pub mod run;
