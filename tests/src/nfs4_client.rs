@@ -98,29 +98,36 @@ pub fn request(minor: u32, operations: &[Operation]) -> Result<Raw> {
 pub struct Results {
     /// How it ended.
     pub status: Status,
-    /// Results that are not taken yet.
-    rest: Vec<u8>,
+    answer: Vec<u8>,
+    /// Where the results that are not taken yet begin.
+    at: usize,
 }
 
 impl Results {
     /// Of an answer.
     pub fn of(answer: &Raw) -> Result<Results> {
-        let mut input = answer.0.as_slice();
+        Results::new(answer.0.clone())
+    }
+
+    fn new(answer: Vec<u8>) -> Result<Results> {
+        let mut input = answer.as_slice();
         let head: CompoundReply = take(&mut input).map_err(bad)?;
+        let at = answer.len() - input.len();
         Ok(Results {
             status: head.status,
-            rest: input.to_vec(),
+            answer,
+            at,
         })
     }
 
     /// The results of the next operation, which succeeded.
     pub fn result<T: Unpack>(&mut self) -> Result<T> {
-        let mut input = self.rest.as_slice();
+        let mut input = &self.answer[self.at..];
         let number: u32 = take(&mut input).map_err(bad)?;
         let status: Status = take(&mut input).map_err(bad)?;
         ensure!(status == Status::Ok, "operation {number}: {status:?}");
         let value = take(&mut input).map_err(bad)?;
-        self.rest = input.to_vec();
+        self.at = self.answer.len() - input.len();
         Ok(value)
     }
 
@@ -143,11 +150,14 @@ pub struct Session {
     name: Vec<u8>,
 }
 
+/// Most of what a READ or a WRITE may move, and what goes around it.
+const LARGEST: u32 = (1 << 20) + 4096;
+
 fn channel() -> Channel {
     Channel {
         header_pad: 0,
-        max_request: 1 << 20,
-        max_response: 1 << 20,
+        max_request: LARGEST,
+        max_response: LARGEST,
         max_cached: 8192,
         max_operations: 16,
         max_requests: 1,
@@ -201,14 +211,18 @@ impl Session {
         Ok(session)
     }
 
-    /// The next request, encoded and not sent.
+    /// The next request, encoded and not sent. Its answer is to be kept.
     pub fn prepare(&mut self, operations: Vec<Operation>) -> Result<Raw> {
+        self.next(operations, true)
+    }
+
+    fn next(&mut self, operations: Vec<Operation>, cache_this: bool) -> Result<Raw> {
         let mut all = vec![Operation::Sequence(Sequence {
             session: self.session,
             sequence: self.sequence,
             slot: 0,
             highest_slot: 0,
-            cache_this: true,
+            cache_this,
         })];
         all.extend(operations);
         self.sequence += 1;
@@ -218,7 +232,18 @@ impl Session {
     /// Runs operations; the results are those behind SEQUENCE.
     pub fn run(&mut self, operations: Vec<Operation>) -> Result<Results> {
         let request = self.prepare(operations)?;
-        let mut results = Results::of(&self.connection.call(&request)?)?;
+        self.send(&request)
+    }
+
+    /// Runs operations that may be carried out twice: their answer, which can
+    /// be large, is not kept.
+    pub fn run_unkept(&mut self, operations: Vec<Operation>) -> Result<Results> {
+        let request = self.next(operations, false)?;
+        self.send(&request)
+    }
+
+    fn send(&mut self, request: &Raw) -> Result<Results> {
+        let mut results = Results::new(self.connection.call(request)?.0)?;
         results.result::<Sequenced>().context("SEQUENCE")?;
         Ok(results)
     }

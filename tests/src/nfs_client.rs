@@ -106,9 +106,14 @@ impl Client {
 
     /// Mounts as a user.
     pub fn mount_as(server: SocketAddr, path: &str, uid: u32, gid: u32) -> Result<Client> {
-        let runtime = runtime()?;
-        let root = runtime.block_on(async {
-            let io = Io(TcpStream::connect(server).await?);
+        let root = Client::handle(server, path, uid, gid)?;
+        Client::with_handle(server, root, uid, gid)
+    }
+
+    /// The handle that a MOUNT server gives a user.
+    pub fn handle(mountd: SocketAddr, path: &str, uid: u32, gid: u32) -> Result<nfs_fh3> {
+        runtime()?.block_on(async {
+            let io = Io(TcpStream::connect(mountd).await?);
             let verifier = opaque_auth::default();
             let mut mount = MountClient::new_with_auth(io, user(uid, gid, &[]), verifier);
             let path = dirpath(Opaque::borrowed(path.as_bytes()));
@@ -116,8 +121,7 @@ impl Client {
             anyhow::Ok(nfs_fh3 {
                 data: Opaque::owned(mounted.fhandle.0.to_vec()),
             })
-        })?;
-        Client::with_handle(server, root, uid, gid)
+        })
     }
 
     /// A client that has a handle already.
