@@ -1,8 +1,8 @@
 #!/bin/bash
-# Installs the peers that kiseki-bench compares with, and the programs it runs, from Debian or Ubuntu.
+# Installs the packages that it is given, those that are missing, from Debian or Ubuntu.
 set -euo pipefail
 missing=()
-for package in gocryptfs bindfs fuse3 git postgresql sqlite3; do
+for package in "$@"; do
     dpkg-query -W -f '${Status}' "$package" 2> /dev/null | grep -q 'ok installed' || missing+=("$package")
 done
 [ ${#missing[@]} -eq 0 ] && exit 0

@@ -17,6 +17,7 @@ pub mod goals;
 pub mod growth;
 pub mod machine;
 pub mod payload;
+pub mod peers;
 pub mod round_trips;
 pub mod sample;
 pub mod scale;

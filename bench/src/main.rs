@@ -3,14 +3,13 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Parser;
 use kiseki_bench::{
-    Comparison, Options, charts, compare, contender::Contender, document, goals, scale::Scale,
-    table,
+    Comparison, Options, charts, compare, contender::Contender, document, goals, peers,
+    scale::Scale, table,
 };
 
 /// Compares kiseki with its peers, each mounted on a fresh store on the same
@@ -62,17 +61,20 @@ struct Arguments {
     disk: PathBuf,
 }
 
-/// Part of the program, so that it works from anywhere.
-const PEERS: &str = include_str!("../peers.sh");
+/// The peers, and the programs that workloads run.
+const PACKAGES: [&str; 6] = [
+    "gocryptfs",
+    "bindfs",
+    "fuse3",
+    "git",
+    "postgresql",
+    "sqlite3",
+];
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     if !arguments.no_install {
-        let status = Command::new("bash").args(["-c", PEERS]).status()?;
-        ensure!(
-            status.success(),
-            "the peers could not be installed; see bench/peers.sh"
-        );
+        peers::install(&PACKAGES)?;
     }
     let mut scale = if arguments.quick {
         Scale::QUICK
