@@ -13,7 +13,12 @@ use plotters::{
     style::{FontStyle, register_font},
 };
 
-use crate::{compare::Comparison, growth::Point, round_trips::short, table::number};
+use crate::{
+    compare::{Cell, Comparison},
+    growth::Point,
+    round_trips::short,
+    table::number,
+};
 
 const SIZE: (u32, u32) = (900, 520);
 
@@ -46,26 +51,34 @@ struct Chart<'a> {
 /// The directory cannot be written.
 pub fn latencies(comparison: &Comparison, dir: &Path) -> Result<()> {
     for line in &comparison.rows {
-        let cells = comparison.columns.iter().zip(&line.cells);
-        let lines: Vec<_> = cells
-            .filter_map(|(name, cell)| {
-                let latency = cell.as_ref()?.histogram.as_ref()?;
-                Some((name.clone(), latency.steps()))
-            })
-            .collect();
-        if lines.is_empty() {
-            continue;
-        }
-        let chart = Chart {
-            title: line.row.name,
-            x: "microseconds",
-            y: "share of operations",
-            top: 1.0,
-            lines,
-        };
-        chart.write(dir, &format!("latency-{}", file_name(line.row.name)))?;
+        let columns = comparison.columns.iter().map(String::as_str);
+        let cells: Vec<_> = columns.zip(&line.cells).collect();
+        shares(line.row.name, &cells, dir)?;
     }
     Ok(())
+}
+
+/// The same for one row, called `title`: names of contenders and their cells.
+///
+/// # Errors
+/// The directory cannot be written.
+pub fn shares(title: &str, cells: &[(&str, &Option<Cell>)], dir: &Path) -> Result<()> {
+    let steps = |(name, cell): &(&str, &Option<Cell>)| {
+        let latency = cell.as_ref()?.histogram.as_ref()?;
+        Some(((*name).to_owned(), latency.steps()))
+    };
+    let lines: Vec<_> = cells.iter().filter_map(steps).collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let chart = Chart {
+        title,
+        x: "microseconds",
+        y: "share of operations",
+        top: 1.0,
+        lines,
+    };
+    chart.write(dir, &format!("latency-{}", file_name(title)))
 }
 
 /// A chart for each figure of `growth`, against files or bytes; into `dir`.

@@ -201,7 +201,10 @@ fn groups(only: &[String]) -> Result<Vec<&'static Group>> {
 }
 
 /// Removes the store of a run and lets the disk come to rest.
-fn remove(home: &Path) -> Result<()> {
+///
+/// # Errors
+/// It cannot be removed.
+pub fn remove(home: &Path) -> Result<()> {
     fs::remove_dir_all(home).with_context(|| format!("cannot remove {}", home.display()))?;
     rustix::fs::sync();
     Ok(())
@@ -292,7 +295,9 @@ fn merged(samples: &[Sample]) -> Option<Latency> {
 }
 
 impl Cell {
-    fn of(samples: &[Sample]) -> Option<Cell> {
+    /// Of a row's samples; none when there are none.
+    #[must_use]
+    pub fn of(samples: &[Sample]) -> Option<Cell> {
         let values: Vec<f64> = samples.iter().map(|sample| sample.value).collect();
         let median = median(&values);
         let distance = |sample: &&Sample| (sample.value - median).abs();

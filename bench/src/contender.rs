@@ -1,7 +1,7 @@
 //! kiseki and its peers, each on a fresh store on the same disk.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -71,6 +71,28 @@ impl Contender {
     }
 }
 
+/// The kiseki binary, with logs and sockets of the run below `home` and not in
+/// the user's directories.
+#[must_use]
+pub fn kiseki(binary: &Path, home: &Path) -> Command {
+    let mut command = Command::new(binary);
+    for name in ["HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"] {
+        command.env(name, home);
+    }
+    command
+}
+
+/// The arguments that name the store below `home`, and the file with its key.
+#[must_use]
+pub fn kiseki_store(home: &Path) -> [OsString; 4] {
+    [
+        "--store".into(),
+        home.join("store").into(),
+        "--key-file".into(),
+        home.join("key").into(),
+    ]
+}
+
 struct FuseMount {
     contender: Contender,
     home: PathBuf,
@@ -97,12 +119,7 @@ impl FuseMount {
     }
 
     fn kiseki(&self) -> Command {
-        let mut command = Command::new(&self.kiseki);
-        // Keeps logs and sockets of the run out of the user's directories.
-        for name in ["HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"] {
-            command.env(name, &self.home);
-        }
-        command
+        kiseki(&self.kiseki, &self.home)
     }
 
     /// The device number tells a mount from the directory it covers.
@@ -125,10 +142,8 @@ impl Mounted for FuseMount {
         match self.contender {
             Contender::Kiseki => run(self
                 .kiseki()
-                .args(["mount", "--store"])
-                .arg(&self.store)
-                .arg("--key-file")
-                .arg(self.home.join("key"))
+                .arg("mount")
+                .args(kiseki_store(&self.home))
                 .args(shared(&["-o", "allow_other"]))
                 .arg(&self.point))?,
             Contender::Gocryptfs => run(Command::new("gocryptfs")

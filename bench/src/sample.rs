@@ -25,6 +25,8 @@ pub enum Durability {
     FsyncPerWrite,
     /// `fdatasync` after every 32 writes.
     FsyncEvery32,
+    /// Each change, before it was answered, as the protocol promises.
+    WhenAnswered,
 }
 
 impl Durability {
@@ -39,6 +41,7 @@ impl Durability {
             Durability::FsyncPerFile => "fsync per file",
             Durability::FsyncPerWrite => "fsync per write",
             Durability::FsyncEvery32 => "fsync per 32",
+            Durability::WhenAnswered => "when answered",
         }
     }
 }
