@@ -143,6 +143,7 @@ impl Rpcbind {
         let found: Text = self.call(GETADDR, &wanted.mapping()).await?;
         let other = parse(&found.0).map(|(host, port)| SocketAddr::new(reachable(host), port));
         if let Some(at) = other
+            && !is_own(at, wanted.address)
             && answers(at, wanted).await
         {
             let name = wanted.name;
@@ -182,6 +183,12 @@ impl Rpcbind {
         let late = |_| broken(CallError::Io(std::io::ErrorKind::TimedOut.into()));
         answer.map_err(late)?.map_err(broken)
     }
+}
+
+/// Whether an entry leads to where this server listens: then it is of an
+/// earlier life, and who would answer is this server itself.
+fn is_own(at: SocketAddr, own: SocketAddr) -> bool {
+    at.port() == own.port() && (own.ip().is_unspecified() || at.ip() == own.ip())
 }
 
 fn reachable(host: IpAddr) -> IpAddr {

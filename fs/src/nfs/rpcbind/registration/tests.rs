@@ -112,6 +112,22 @@ async fn another_server_keeps_its_programs_and_a_dead_one_does_not() {
 }
 
 #[tokio::test]
+async fn an_entry_of_an_earlier_life_at_another_address_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("rpcbind.sock");
+    let table = rpcbind(&path);
+    // What listens does not answer: asking it would end as with a server that
+    // hangs, and that keeps its programs.
+    let own = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let port = own.local_addr().unwrap().port();
+    let entry = universal(here(port)).into_bytes();
+    table.lock().insert(nfs3(), entry);
+    let everywhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+    register(&path, everywhere, here(2050)).await.unwrap();
+    assert_eq!(table.lock()[&nfs3()], universal(everywhere).into_bytes());
+}
+
+#[tokio::test]
 async fn without_rpcbind_the_error_says_what_to_do() {
     let path = Path::new("/nowhere/rpcbind.sock");
     let error = register(path, here(2049), here(2050)).await.unwrap_err();
