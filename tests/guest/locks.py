@@ -61,7 +61,8 @@ def conflicts():
     assert not refused(A)
 
 
-def waiting():
+def called():
+    """How long one that waits does so after the lock is free."""
     child = holder(A)
     read, write = os.pipe()
     waits = os.fork()
@@ -75,7 +76,13 @@ def waiting():
     assert os.read(read, 1) == b'.'
     took = time.time() - began
     os.waitpid(waits, 0)
-    # It asks again by itself, every 30 seconds.
+    return took
+
+
+def waiting():
+    # It asks again by itself, every 30 seconds. A machine that is busy for the
+    # five seconds that a call may take is not called.
+    took = min(called() for _ in range(2))
     assert took < 10, f'it was not called: {took} s'
     print(f'called after {took:.2f} s')
     # One that is ended while it waits leaves nothing behind.

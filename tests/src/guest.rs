@@ -9,6 +9,10 @@ use std::{
 };
 
 use anyhow::ensure;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use crate::{
     Output, Result, need_tools, run,
@@ -83,8 +87,10 @@ impl Network {
     }
 
     fn start_rpcbind(&mut self) -> Result<bool> {
+        // Should nobody end it, it ends behind the test.
+        let seconds = (2 * limit()).to_string();
         let mut child = Command::new(script())
-            .args(["rpcbind", &self.name])
+            .args(["-s", &seconds, "rpcbind", &self.name])
             .arg(self.dir.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -120,7 +126,7 @@ impl Drop for Network {
     fn drop(&mut self) {
         if let Some(mut rpcbind) = self.rpcbind.take() {
             // It may have ended by itself.
-            let _ = rpcbind.kill();
+            let _ = kill(Pid::from_raw(rpcbind.id().cast_signed()), Signal::SIGTERM);
             let _ = rpcbind.wait();
         }
         let _ = run("ip", &["netns", "del", &self.name]);

@@ -241,6 +241,10 @@ impl Services {
                 skip("needs root, to listen on port 111");
                 return Ok(None);
             }
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                skip("an rpcbind of this machine has port 111 on all addresses");
+                return Ok(None);
+            }
             rpcbind => rpcbind.context("port 111")?,
         };
         let others = TcpListener::bind((address, 0))?;
