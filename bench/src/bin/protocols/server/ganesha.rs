@@ -51,7 +51,11 @@ fn registry(home: &Path) -> Result<Option<Process>> {
     if TcpStream::connect(at).is_ok() {
         return Ok(None);
     }
-    let mut registry = Process::start(Command::new("rpcbind").arg("-f"), home, "registry")?;
+    let mut registry = Process::start(
+        Command::new("rpcbind").args(["-f", "-h", "127.0.0.1"]),
+        home,
+        "registry",
+    )?;
     registry.wait_at(at)?;
     Ok(Some(registry))
 }
