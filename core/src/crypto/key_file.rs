@@ -4,7 +4,7 @@
 //! digits that tell a mistyped or cut key from a wrong one.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::Path,
@@ -77,6 +77,11 @@ fn write_new(path: &Path, text: &str) -> io::Result<()> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
+    // The directory of keys alone is nobody else's: one above it may be
+    // /etc/kiseki, where all users look for their settings.
+    if let Some(above) = parent.parent() {
+        fs::create_dir_all(above)?;
+    }
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)

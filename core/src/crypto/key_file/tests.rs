@@ -26,7 +26,21 @@ fn a_key_file_reads_back() {
     assert_eq!(read(&path).unwrap().expose(), key.expose());
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&path), 0o600);
-    assert_eq!(mode(&dir.path().join("deep")), 0o700);
+    assert_eq!(mode(&dir.path().join("deep/er")), 0o700);
+}
+
+#[test]
+fn a_key_closes_no_directory_but_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    create(
+        &dir.path().join("settings/keys/a.key"),
+        &Secret::random(&SystemEntropy),
+    )
+    .unwrap();
+    fs::create_dir(dir.path().join("other")).unwrap();
+    let mode = |name| fs::metadata(dir.path().join(name)).unwrap().permissions();
+    assert_eq!(mode("settings"), mode("other"));
+    assert_ne!(mode("settings/keys"), mode("other"));
 }
 
 #[test]
