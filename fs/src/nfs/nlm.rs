@@ -146,16 +146,23 @@ impl Nfs {
     /// which say that they have started again.
     pub(super) fn host_started(&self, address: IpAddr, name: &[u8]) {
         let hosts = self.nlm.hosts.lock().named(address, name);
-        for host in &hosts {
-            self.nlm.waiting.lock().release(host);
-            self.nlm.shares.lock().release(host);
-            let of_host =
-                |owner: &Owner| matches!(owner, Owner::Nlm { host: of, .. } if of == host);
-            self.locks.lock().release_all(of_host);
-            self.nlm.told(host);
-        }
+        // Anybody can say this, in any words: they are quoted.
         let name = String::from_utf8_lossy(name);
-        tracing::info!(%address, %name, known = hosts.len(), "a client has started again");
+        if hosts.is_empty() {
+            tracing::debug!(%address, ?name, "a client that is not known has started");
+            return;
+        }
+        self.release(|host| hosts.contains(host));
+        hosts.iter().for_each(|host| self.nlm.told(host));
+        tracing::info!(%address, ?name, known = hosts.len(), "a client has started again");
+    }
+
+    /// Lets go all that machines had which are gone, in one pass.
+    fn release(&self, gone: impl Fn(&Arc<Host>) -> bool) {
+        self.nlm.waiting.lock().release(&gone);
+        self.nlm.shares.lock().release(&gone);
+        let of_gone = |owner: &Owner| matches!(owner, Owner::Nlm { host, .. } if gone(host));
+        self.locks.lock().release_all(of_gone);
     }
 
     fn hosts_with_locks(&self) -> HashSet<Arc<Host>> {

@@ -128,7 +128,7 @@ impl Hosts {
 
     /// Those at an address that may be meant by a name. Some say it with their
     /// domain and some without.
-    pub fn named(&self, address: IpAddr, name: &[u8]) -> Vec<Arc<Host>> {
+    pub fn named(&self, address: IpAddr, name: &[u8]) -> HashSet<Arc<Host>> {
         let here = self.known.keys().filter(|host| host.address == address);
         here.filter(|host| same_machine(&host.name, name))
             .cloned()
@@ -236,7 +236,7 @@ mod tests {
         hosts.add(arc(1, "a.example.org"), HERE, now);
         hosts.add(arc(2, "a"), HERE, now);
         let found = hosts.named(host(1, "").address, b"a");
-        assert_eq!(found, [arc(1, "a.example.org")]);
+        assert_eq!(found, HashSet::from([arc(1, "a.example.org")]));
     }
 
     #[test]

@@ -90,9 +90,9 @@ impl Shares {
         );
     }
 
-    /// Gives up all that a machine has.
-    pub fn release(&mut self, host: &Host) {
-        self.retain(|_, share| *share.sharer.host != *host, None);
+    /// Gives up all that machines have which are gone.
+    pub fn release(&mut self, gone: impl Fn(&Arc<Host>) -> bool) {
+        self.retain(|_, share| !gone(&share.sharer.host), None);
     }
 
     /// Machines that have shares.
@@ -183,9 +183,9 @@ mod tests {
             shares.share(FILE, sharer(1), Mode::Read, Mode::Both),
             Ok(())
         );
-        shares.release(&sharer(2).host);
+        shares.release(|host| *host == sharer(2).host);
         assert_eq!(shares.hosts().count(), 1);
-        shares.release(&sharer(1).host);
+        shares.release(|host| *host == sharer(1).host);
         assert!(shares.total == 0 && shares.files.is_empty());
     }
 

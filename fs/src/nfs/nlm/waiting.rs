@@ -145,10 +145,10 @@ impl Waiting {
         self.entries.len() < before
     }
 
-    /// A machine has started again and waits for nothing.
-    pub fn release(&mut self, host: &Host) {
+    /// Machines that are gone, or have started again, wait for nothing.
+    pub fn release(&mut self, gone: impl Fn(&Arc<Host>) -> bool) {
         self.entries
-            .retain(|entry| entry.wanted.host().is_none_or(|waits| **waits != *host));
+            .retain(|entry| !entry.wanted.host().is_some_and(&gone));
     }
 }
 

@@ -118,7 +118,7 @@ fn a_machine_that_started_again_waits_for_nothing() {
     let Owner::Nlm { host, .. } = &b else {
         panic!()
     };
-    waiting.release(host);
+    waiting.release(|other| other == host);
     locks.unlock(FILE, &a, range(0, 9));
     assert!(waiting.grant(&mut locks).is_none());
 }
