@@ -42,7 +42,7 @@ use super::{
 };
 use crate::stats::Stats;
 use counted::Procedure;
-use hosts::Hosts;
+use hosts::{Admission, Hosts};
 use shares::Shares;
 use waiting::Waiting;
 
@@ -110,16 +110,26 @@ impl Service {
         self.hosts.lock().told(host);
     }
 
-    /// Notes a machine that is going to have locks; durable when this returns.
-    async fn keep(&self, host: Arc<Host>, server: IpAddr) -> Result<()> {
+    /// Whether a machine may have locks, which calls `server`. One that is new is
+    /// noted first, durably: it is never `New` to the caller.
+    async fn admit(&self, host: &Arc<Host>, server: IpAddr) -> Result<Admission> {
+        let admission = self.hosts.lock().admit(host, server, Instant::now());
+        let Admission::New(host) = admission else {
+            return Ok(admission);
+        };
+        let mut place = Place {
+            hosts: &self.hosts,
+            host: host.clone(),
+            kept: false,
+        };
         let record = Record {
             address: host.address,
             name: host.name.to_vec(),
             server,
         };
         self.records.keep(&key(&host), &record).await?;
-        self.hosts.lock().add(host, server, Instant::now());
-        Ok(())
+        place.kept = true;
+        Ok(Admission::Known(host))
     }
 
     /// Forgets machines, durably.
@@ -133,6 +143,20 @@ impl Service {
             tracing::warn!(%error, "machines without locks stay on record");
         }
         self.hosts.lock().gone(&hosts, forgotten.is_err());
+    }
+}
+
+/// The place of a machine whose record is being written. It is given back when
+/// nothing comes of that, also when whoever waits for it goes away.
+struct Place<'a> {
+    hosts: &'a Mutex<Hosts>,
+    host: Arc<Host>,
+    kept: bool,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.hosts.lock().came(&self.host, self.kept);
     }
 }
 
@@ -206,5 +230,30 @@ pub(super) fn decode(procedure: u32, bytes: &bytes::Bytes) {
         Some(Procedure::Share | Procedure::Unshare) => checked::<xdr::ShareArgs>(bytes),
         Some(Procedure::FreeAll) => checked::<xdr::Started>(bytes),
         Some(Procedure::Null) | None => checked::<xdr::TestReply>(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_given_back() {
+        let (hosts, now) = (Mutex::new(Hosts::default()), Instant::now());
+        let server = IpAddr::from([127, 0, 0, 1]);
+        let host = Arc::new(Host {
+            address: server,
+            name: b"host"[..].into(),
+        });
+        for kept in [false, true] {
+            let admission = hosts.lock().admit(&host, server, now);
+            assert_eq!(admission, Admission::New(host.clone()));
+            drop(Place {
+                hosts: &hosts,
+                host: host.clone(),
+                kept,
+            });
+            assert_eq!(hosts.lock().knows(&host), kept);
+        }
     }
 }

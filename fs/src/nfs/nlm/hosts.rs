@@ -22,14 +22,34 @@ const IDLE: Duration = Duration::from_secs(60 * 60);
 /// What is known of a machine.
 #[derive(Clone, Debug)]
 struct Known {
+    /// What its locks refer to.
+    present: Arc<Host>,
     /// The address of this machine that it calls.
     server: IpAddr,
     used: Instant,
     /// It may have locks of before the last start, and not know that it has
     /// to take them back.
     untold: bool,
+    on_record: bool,
+    /// Requests that are putting it on record. It counts from the first one on,
+    /// so that no more can come than there is room for.
+    coming: u32,
     /// Its record is being removed.
     leaves: bool,
+}
+
+impl Known {
+    fn new(host: Arc<Host>, server: IpAddr, now: Instant) -> Known {
+        Known {
+            present: host,
+            server,
+            used: now,
+            untold: false,
+            on_record: false,
+            coming: 0,
+            leaves: false,
+        }
+    }
 }
 
 /// Whether a machine may have locks.
@@ -37,15 +57,15 @@ struct Known {
 pub enum Admission {
     /// It is on record, and this is what all its locks refer to.
     Known(Arc<Host>),
-    /// When it is.
-    New,
+    /// When it is: whoever is told this has to say how that `came` out.
+    New(Arc<Host>),
     /// Not at this moment.
     Later,
     /// No: there are too many.
     Full,
 }
 
-/// All machines on record.
+/// All machines on record, and those that are about to be.
 #[derive(Debug, Default)]
 pub struct Hosts {
     known: HashMap<Arc<Host>, Known>,
@@ -54,36 +74,50 @@ pub struct Hosts {
 impl Hosts {
     /// Those of before the start; they have to be told.
     pub fn of_before(records: impl IntoIterator<Item = (Host, IpAddr)>, now: Instant) -> Hosts {
-        let known = |(host, server)| {
+        let known = |(host, server): (Host, IpAddr)| {
+            let host = Arc::new(host);
             let known = Known {
-                server,
-                used: now,
                 untold: true,
-                leaves: false,
+                on_record: true,
+                ..Known::new(host.clone(), server, now)
             };
-            (Arc::new(host), known)
+            (host, known)
         };
         Hosts {
             known: records.into_iter().map(known).collect(),
         }
     }
 
-    /// Whether a machine may have locks now.
-    pub fn admit(&mut self, host: &Host, now: Instant) -> Admission {
-        let Some((same, known)) = self.known.get_key_value(host) else {
-            return match self.is_full_for(host) {
-                true => Admission::Full,
-                false => Admission::New,
-            };
-        };
+    /// Whether a machine may have locks now. It calls `server`.
+    pub fn admit(&mut self, host: &Arc<Host>, server: IpAddr, now: Instant) -> Admission {
+        if !self.known.contains_key(host) && self.is_full_for(host) {
+            return Admission::Full;
+        }
+        let known = self.known.entry(host.clone());
+        let known = known.or_insert_with(|| Known::new(host.clone(), server, now));
         if known.leaves {
             return Admission::Later;
         }
-        let same = same.clone();
-        if let Some(known) = self.known.get_mut(host) {
-            known.used = now;
+        known.used = now;
+        let present = known.present.clone();
+        if known.on_record {
+            return Admission::Known(present);
         }
-        Admission::Known(same)
+        known.coming += 1;
+        Admission::New(present)
+    }
+
+    /// A machine that was `New` is on record, or with `kept` false may not be:
+    /// then its place is free again, unless another request goes on.
+    pub fn came(&mut self, host: &Host, kept: bool) {
+        let Some(known) = self.known.get_mut(host) else {
+            return;
+        };
+        known.coming = known.coming.saturating_sub(1);
+        known.on_record |= kept;
+        if !known.on_record && known.coming == 0 {
+            self.known.remove(host);
+        }
     }
 
     fn is_full_for(&self, host: &Host) -> bool {
@@ -96,18 +130,8 @@ impl Hosts {
 
     /// Whether a machine is on record.
     pub fn knows(&self, host: &Host) -> bool {
-        self.known.get(host).is_some_and(|known| !known.leaves)
-    }
-
-    /// Notes one that is on record from now on.
-    pub fn add(&mut self, host: Arc<Host>, server: IpAddr, now: Instant) {
-        let known = Known {
-            server,
-            used: now,
-            untold: false,
-            leaves: false,
-        };
-        self.known.entry(host).or_insert(known);
+        let known = self.known.get(host);
+        known.is_some_and(|known| known.on_record && !known.leaves)
     }
 
     /// Those that have to be told that the server has started, and the address
@@ -151,10 +175,10 @@ impl Hosts {
         busy: &HashSet<Arc<Host>>,
         which: impl Fn(&Known) -> bool,
     ) -> Vec<Arc<Host>> {
-        let leaving = self
-            .known
-            .iter_mut()
-            .filter(|(host, known)| !known.untold && which(known) && !busy.contains(*host));
+        let leaving = self.known.iter_mut().filter(|(host, known)| {
+            let stays = known.untold || known.coming > 0 || busy.contains(*host);
+            !stays && which(known)
+        });
         leaving
             .map(|(host, known)| {
                 known.leaves = true;

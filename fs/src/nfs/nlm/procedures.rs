@@ -302,16 +302,11 @@ impl Request<'_> {
             }
             _ => {}
         }
-        let admission = service.hosts.lock().admit(&host, Instant::now());
-        let host = match admission {
-            Admission::Known(host) => host,
+        let admission = service.admit(&host, self.peer.server).await;
+        let host = match admission.map_err(Fail::from)? {
+            Admission::Known(host) | Admission::New(host) => host,
             Admission::Later => return Err(Refusal::Later),
             Admission::Full => return Err(Status::DeniedNoLocks.into()),
-            Admission::New => {
-                let kept = service.keep(host.clone(), self.peer.server).await;
-                kept.map_err(Fail::from)?;
-                host
-            }
         };
         Ok(Owner::Nlm {
             host,

@@ -13,6 +13,22 @@ fn arc(last: u8, name: &str) -> Arc<Host> {
     Arc::new(host(last, name))
 }
 
+/// One that is put on record, or is there.
+fn add(hosts: &mut Hosts, host: &Arc<Host>, now: Instant) {
+    if let Admission::New(_) = hosts.admit(host, HERE, now) {
+        hosts.came(host, true);
+    }
+}
+
+/// Whether one could come; it does not.
+fn is_new(hosts: &mut Hosts, host: &Arc<Host>, now: Instant) -> bool {
+    let new = hosts.admit(host, HERE, now) == Admission::New(host.clone());
+    if new {
+        hosts.came(host, false);
+    }
+    new
+}
+
 fn busy(hosts: &[Host]) -> HashSet<Arc<Host>> {
     hosts.iter().cloned().map(Arc::new).collect()
 }
@@ -20,14 +36,14 @@ fn busy(hosts: &[Host]) -> HashSet<Arc<Host>> {
 #[test]
 fn one_is_known_by_address_and_name() {
     let (mut hosts, now) = (Hosts::default(), Instant::now());
-    assert_eq!(hosts.admit(&host(1, "a"), now), Admission::New);
-    hosts.add(arc(1, "a"), HERE, now);
+    assert!(is_new(&mut hosts, &arc(1, "a"), now));
+    add(&mut hosts, &arc(1, "a"), now);
     assert_eq!(
-        hosts.admit(&host(1, "a"), now),
+        hosts.admit(&arc(1, "a"), HERE, now),
         Admission::Known(arc(1, "a"))
     );
-    assert_eq!(hosts.admit(&host(2, "a"), now), Admission::New);
-    assert_eq!(hosts.admit(&host(1, "b"), now), Admission::New);
+    assert!(is_new(&mut hosts, &arc(2, "a"), now));
+    assert!(is_new(&mut hosts, &arc(1, "b"), now));
     assert!(hosts.untold().is_empty());
 }
 
@@ -45,8 +61,8 @@ fn a_name_has_a_domain_or_none() {
         assert_eq!(same_machine(a.as_bytes(), b.as_bytes()), same, "{a} {b}");
     }
     let (mut hosts, now) = (Hosts::default(), Instant::now());
-    hosts.add(arc(1, "a.example.org"), HERE, now);
-    hosts.add(arc(2, "a"), HERE, now);
+    add(&mut hosts, &arc(1, "a.example.org"), now);
+    add(&mut hosts, &arc(2, "a"), now);
     let found = hosts.named(host(1, "").address, b"a");
     assert_eq!(found, HashSet::from([arc(1, "a.example.org")]));
 }
@@ -56,22 +72,22 @@ fn who_has_locks_or_was_not_told_stays() {
     let now = Instant::now();
     let before = [(host(1, "untold"), HERE), (host(2, "told"), HERE)];
     let mut hosts = Hosts::of_before(before, now);
-    hosts.add(arc(3, "busy"), HERE, now);
+    add(&mut hosts, &arc(3, "busy"), now);
     hosts.told(&host(2, "told"));
     assert_eq!(hosts.untold(), [(arc(1, "untold"), HERE)]);
     let busy = busy(&[host(3, "busy")]);
     assert!(hosts.idle(&busy, now).is_empty());
     let idle = hosts.idle(&busy, now + IDLE);
     assert_eq!(idle, [arc(2, "told")]);
-    assert_eq!(hosts.admit(&host(2, "told"), now), Admission::Later);
+    assert_eq!(hosts.admit(&arc(2, "told"), HERE, now), Admission::Later);
     assert!(!hosts.knows(&host(2, "told")));
     hosts.gone(&idle, true);
     assert_eq!(
-        hosts.admit(&host(2, "told"), now),
+        hosts.admit(&arc(2, "told"), HERE, now),
         Admission::Known(arc(2, "told"))
     );
     hosts.gone(&idle, false);
-    assert_eq!(hosts.admit(&host(2, "told"), now), Admission::New);
+    assert!(is_new(&mut hosts, &arc(2, "told"), now));
 }
 
 #[test]
@@ -80,14 +96,37 @@ fn there_is_an_end_to_them() {
     for n in 0..MOST {
         let last = u8::try_from(n / OF_ADDRESS).unwrap_or(u8::MAX);
         if n == OF_ADDRESS {
-            assert_eq!(hosts.admit(&host(0, "more"), now), Admission::Full);
-            assert_eq!(hosts.admit(&host(1, "more"), now), Admission::New);
+            assert_eq!(hosts.admit(&arc(0, "more"), HERE, now), Admission::Full);
+            assert!(is_new(&mut hosts, &arc(1, "more"), now));
         }
-        hosts.add(arc(last, &n.to_string()), HERE, now);
+        add(&mut hosts, &arc(last, &n.to_string()), now);
     }
-    assert_eq!(hosts.admit(&host(99, "more"), now), Admission::Full);
+    assert_eq!(hosts.admit(&arc(99, "more"), HERE, now), Admission::Full);
     assert_eq!(
-        hosts.admit(&host(0, "7"), now),
+        hosts.admit(&arc(0, "7"), HERE, now),
         Admission::Known(arc(0, "7"))
     );
+}
+
+#[test]
+fn those_that_are_coming_count() {
+    let (mut hosts, now) = (Hosts::default(), Instant::now());
+    let coming: Vec<_> = (0..OF_ADDRESS).map(|n| arc(0, &n.to_string())).collect();
+    for host in &coming {
+        assert_eq!(hosts.admit(host, HERE, now), Admission::New(host.clone()));
+        assert!(!hosts.knows(host));
+    }
+    assert_eq!(hosts.admit(&arc(0, "more"), HERE, now), Admission::Full);
+    assert!(hosts.without_locks(&HashSet::new()).is_empty());
+    // Two requests of one, of which one fails.
+    let [first, second, ..] = &coming[..] else {
+        panic!()
+    };
+    assert_eq!(hosts.admit(first, HERE, now), Admission::New(first.clone()));
+    hosts.came(first, false);
+    assert_eq!(hosts.admit(&arc(0, "more"), HERE, now), Admission::Full);
+    hosts.came(first, true);
+    assert!(hosts.knows(first));
+    hosts.came(second, false);
+    assert!(is_new(&mut hosts, &arc(0, "more"), now));
 }
