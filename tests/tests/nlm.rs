@@ -241,6 +241,40 @@ fn a_machine_that_started_again_has_no_locks() -> Result {
 }
 
 #[test]
+fn a_machine_that_says_twice_that_it_started_keeps_its_new_locks() -> Result {
+    let Some(served) = Served::by_nfs(&[])? else {
+        return Ok(());
+    };
+    let file = file(&served, "file")?;
+    let (mut one, mut two) = (locker(&served, 2, 7)?, locker(&served, 3, 7)?);
+    let mut short = Locker::new(machine(2), served.nfs()?, "machine2", 1)?;
+    ensure!(one.lock(&file, (0, 10))? == Status::Granted);
+    one.notify()?;
+    // This is what `notify` says that the machine has come to.
+    let third = LockArgs {
+        state: 3,
+        ..one.asking(&file, (0, 5))
+    };
+    ensure!(one.ask(&third)? == Status::Granted);
+    one.notify()?;
+    short.notify()?;
+    ensure!(two.lock(&file, (0, 1))? == Status::Denied, "it is lost");
+    ensure!(two.lock(&file, (5, 5))? == Status::Granted);
+    // One that locks before it has said it loses what it had before all the same.
+    let mut early = Locker::new(machine(4), served.nfs()?, "machine4", 1)?;
+    ensure!(early.lock(&file, (20, 5))? == Status::Granted);
+    let third = LockArgs {
+        state: 3,
+        ..early.asking(&file, (30, 5))
+    };
+    ensure!(early.ask(&third)? == Status::Granted);
+    early.notify()?;
+    ensure!(two.lock(&file, (20, 5))? == Status::Granted);
+    ensure!(two.lock(&file, (30, 5))? == Status::Denied);
+    served.finish()
+}
+
+#[test]
 fn locks_are_taken_back_when_the_server_was_killed() -> Result {
     let Some(mut served) = Served::by_nfs(&[])? else {
         return Ok(());

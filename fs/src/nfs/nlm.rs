@@ -112,8 +112,9 @@ impl Service {
 
     /// Whether a machine may have locks, which calls `server`. One that is new is
     /// noted first, durably: it is never `New` to the caller.
-    async fn admit(&self, host: &Arc<Host>, server: IpAddr) -> Result<Admission> {
-        let admission = self.hosts.lock().admit(host, server, Instant::now());
+    async fn admit(&self, host: &Arc<Host>, server: IpAddr, state: u32) -> Result<Admission> {
+        let now = Instant::now();
+        let admission = self.hosts.lock().admit(host, server, state, now);
         let Admission::New(host) = admission else {
             return Ok(admission);
         };
@@ -166,19 +167,21 @@ fn key(host: &Host) -> Vec<u8> {
 }
 
 impl Nfs {
-    /// Lets go what machines at an address had: those that this name may mean,
-    /// which say that they have started again.
-    pub(super) fn host_started(&self, address: IpAddr, name: &[u8]) {
-        let hosts = self.nlm.hosts.lock().named(address, name);
+    /// Lets go what machines at an address had before they started: those that
+    /// this name may mean, which say so. See [`Hosts::started`].
+    pub(super) fn host_started(&self, address: IpAddr, name: &[u8], state: Option<u32>) {
+        // Held until all is gone: nobody starts once more meanwhile. This lock
+        // comes before those that are taken below it.
+        let mut hosts = self.nlm.hosts.lock();
+        let started = hosts.started(address, name, state);
         // Anybody can say this, in any words: they are quoted.
         let name = String::from_utf8_lossy(name);
-        if hosts.is_empty() {
+        if started.len() == 0 {
             tracing::debug!(%address, ?name, "a client that is not known has started");
             return;
         }
-        self.release(|host| hosts.contains(host));
-        hosts.iter().for_each(|host| self.nlm.told(host));
-        tracing::info!(%address, ?name, known = hosts.len(), "a client has started again");
+        self.release(|host| started.lost(host));
+        tracing::info!(%address, ?name, known = started.len(), "a client has started again");
     }
 
     /// Lets go all that machines had which are gone, in one pass.
@@ -246,7 +249,7 @@ mod tests {
             name: b"host"[..].into(),
         });
         for kept in [false, true] {
-            let admission = hosts.lock().admit(&host, server, now);
+            let admission = hosts.lock().admit(&host, server, 1, now);
             assert_eq!(admission, Admission::New(host.clone()));
             drop(Place {
                 hosts: &hosts,

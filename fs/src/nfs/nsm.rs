@@ -35,7 +35,8 @@ pub(super) fn call(nfs: &Nfs, peer: &Peer, call: Call) -> Outcome {
         NULL => Outcome::Done(Vec::new()),
         NOTIFY => match xdr::all::<Started>(call.arguments) {
             Ok(started) => {
-                nfs.host_started(peer.address.ip(), &started.host.0);
+                let Started { host, state } = started;
+                nfs.host_started(peer.address.ip(), &host.0, Some(state));
                 Outcome::Done(Vec::new())
             }
             Err(_) => Outcome::Failed(Failure::Garbage),

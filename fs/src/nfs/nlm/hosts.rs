@@ -22,8 +22,11 @@ const IDLE: Duration = Duration::from_secs(60 * 60);
 /// What is known of a machine.
 #[derive(Clone, Debug)]
 struct Known {
-    /// What its locks refer to.
+    /// What locks refer to that it took since it started. Equal to what older
+    /// ones refer to, and another one: pointers tell them apart.
     present: Arc<Host>,
+    /// How often it has started, as it says; 0 before it said anything.
+    state: u32,
     /// The address of this machine that it calls.
     server: IpAddr,
     used: Instant,
@@ -42,6 +45,7 @@ impl Known {
     fn new(host: Arc<Host>, server: IpAddr, now: Instant) -> Known {
         Known {
             present: host,
+            state: 0,
             server,
             used: now,
             untold: false,
@@ -49,6 +53,36 @@ impl Known {
             coming: 0,
             leaves: false,
         }
+    }
+
+    /// It says which start this is. 0 says nothing.
+    fn says(&mut self, state: u32) {
+        if state != 0 && state != self.state {
+            self.state = state;
+            self.starts();
+        }
+    }
+
+    fn starts(&mut self) {
+        self.present = Arc::new(Host::clone(&self.present));
+    }
+}
+
+/// What machines that have started again take locks by since; all else that is
+/// theirs is of before.
+#[derive(Debug)]
+pub struct Started(HashMap<Arc<Host>, Arc<Host>>);
+
+impl Started {
+    /// Whether locks that refer to this are of before a start.
+    pub fn lost(&self, host: &Arc<Host>) -> bool {
+        let present = self.0.get(host);
+        present.is_some_and(|present| !Arc::ptr_eq(present, host))
+    }
+
+    /// How many machines they are.
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 }
 
@@ -88,8 +122,15 @@ impl Hosts {
         }
     }
 
-    /// Whether a machine may have locks now. It calls `server`.
-    pub fn admit(&mut self, host: &Arc<Host>, server: IpAddr, now: Instant) -> Admission {
+    /// Whether a machine may have locks now. It calls `server`, and says that it
+    /// is in this state.
+    pub fn admit(
+        &mut self,
+        host: &Arc<Host>,
+        server: IpAddr,
+        state: u32,
+        now: Instant,
+    ) -> Admission {
         if !self.known.contains_key(host) && self.is_full_for(host) {
             return Admission::Full;
         }
@@ -99,6 +140,7 @@ impl Hosts {
             return Admission::Later;
         }
         known.used = now;
+        known.says(state);
         let present = known.present.clone();
         if known.on_record {
             return Admission::Known(present);
@@ -150,13 +192,23 @@ impl Hosts {
         }
     }
 
-    /// Those at an address that may be meant by a name. Some say it with their
-    /// domain and some without.
-    pub fn named(&self, address: IpAddr, name: &[u8]) -> HashSet<Arc<Host>> {
-        let here = self.known.keys().filter(|host| host.address == address);
-        here.filter(|host| same_machine(&host.name, name))
-            .cloned()
-            .collect()
+    /// Those at an address that may be meant by a name say that they have started
+    /// and are in this state. Some say their name with their domain and some
+    /// without; many say it several times, so that one which is in this state
+    /// already has not started again. Without a state, it has in any case.
+    pub fn started(&mut self, address: IpAddr, name: &[u8], state: Option<u32>) -> Started {
+        let meant = self
+            .known
+            .iter_mut()
+            .filter(|(host, _)| host.address == address && same_machine(&host.name, name));
+        let started = meant.map(|(host, known)| {
+            match state {
+                None | Some(0) => known.starts(),
+                Some(state) => known.says(state),
+            }
+            (host.clone(), known.present.clone())
+        });
+        Started(started.collect())
     }
 
     /// Those that had no locks for long; they get none until they are `gone`.

@@ -154,7 +154,7 @@ impl Request<'_> {
     async fn take(self, asked: &LockArgs) -> Done {
         let (owner, range) = self.meant(&asked.lock)?;
         let file = self.lockable(&asked.lock.file).await?;
-        let owner = self.admit(owner, asked.reclaim).await?;
+        let owner = self.admit(owner, asked.reclaim, asked.state).await?;
         let mut waiting = self.nfs.nlm.waiting.lock();
         let mut locks = self.nfs.locks.lock();
         waiting.heard(file, &owner, range);
@@ -206,7 +206,7 @@ impl Request<'_> {
     async fn take_share(self, asked: &ShareArgs) -> Done {
         let file = self.lockable(&asked.file).await?;
         let owner = self.owner(&asked.host.0, 0, &asked.owner.0)?;
-        let Owner::Nlm { host, handle, .. } = self.admit(owner, asked.reclaim).await? else {
+        let Owner::Nlm { host, handle, .. } = self.admit(owner, asked.reclaim, 0).await? else {
             return Err(Status::Failed.into());
         };
         let sharer = Sharer { host, handle };
@@ -231,7 +231,9 @@ impl Request<'_> {
     }
 
     async fn free_all(self, asked: Started) -> Done<Void> {
-        self.nfs.host_started(self.peer.address.ip(), &asked.host.0);
+        // Said by who wants its locks gone, whether it has started or not.
+        let address = self.peer.address.ip();
+        self.nfs.host_started(address, &asked.host.0, None);
         Ok(Void)
     }
 
@@ -282,8 +284,9 @@ impl Request<'_> {
     }
 
     /// Whether an owner may have something now: something new, or with
-    /// `reclaim` something back. Its machine is on record then.
-    async fn admit(self, owner: Owner, reclaim: bool) -> Done<Owner> {
+    /// `reclaim` something back. Its machine, which says that it is in this
+    /// state, is on record then.
+    async fn admit(self, owner: Owner, reclaim: bool, state: u32) -> Done<Owner> {
         let Owner::Nlm {
             host,
             process,
@@ -302,7 +305,7 @@ impl Request<'_> {
             }
             _ => {}
         }
-        let admission = service.admit(&host, self.peer.server).await;
+        let admission = service.admit(&host, self.peer.server, state).await;
         let host = match admission.map_err(Fail::from)? {
             Admission::Known(host) | Admission::New(host) => host,
             Admission::Later => return Err(Refusal::Later),
