@@ -336,6 +336,35 @@ fn locks_are_taken_back_when_the_server_was_killed() -> Result {
     served.finish()
 }
 
+#[test]
+fn an_end_in_the_grace_period_takes_no_locks() -> Result {
+    let Some(mut served) = Served::by_nfs(&[])? else {
+        return Ok(());
+    };
+    let Some(services) = Services::at(machine(16), Status::Granted)? else {
+        return served.finish();
+    };
+    served.keep_address()?;
+    let file = file(&served, "file")?;
+    ensure!(locker(&served, 16, 7)?.lock(&file, (0, 10))? == Status::Granted);
+    served.kill()?;
+    // It is told, and before it does anything the server ends in order.
+    for _ in 0..2 {
+        served.start()?;
+        let heard = services.next(Duration::from_secs(20))?;
+        ensure!(matches!(heard, Heard::Notified(_)), "{heard:?}");
+        // The server has the answer by then.
+        thread::sleep(Duration::from_secs(1));
+        served.stop()?;
+    }
+    served.start()?;
+    let mut other = locker(&served, 2, 8)?;
+    ensure!(other.lock(&file, (0, 10))? == Status::DeniedGracePeriod);
+    let mut holder = locker(&served, 16, 7)?;
+    ensure!(holder.reclaim(&file, (0, 10))? == Status::Granted);
+    served.finish()
+}
+
 const EXPORT: &str = "[[export]]\npath = '/'\nclients = '10.0.2.0/24'\nsquash = 'none'\n";
 
 /// Runs steps of `tests/guest/locks.py` in a guest that can be called, against a

@@ -204,7 +204,13 @@ impl Nfs {
 
     /// Forgets all machines that have no locks: nothing has to be given back to
     /// them by the next server. No more calls are taken.
+    ///
+    /// During the grace period all stay: who has not taken back his locks yet may
+    /// do so from the next server.
     pub(super) async fn forget_hosts_without_locks(&self) {
+        if self.v4.in_grace() {
+            return;
+        }
         let busy = self.hosts_with_locks();
         let idle = self.nlm.hosts.lock().without_locks(&busy);
         self.nlm.forget(idle).await;
