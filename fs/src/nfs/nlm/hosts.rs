@@ -239,13 +239,10 @@ impl Hosts {
             .collect()
     }
 
-    /// Forgets those whose records are gone; with `kept`, nothing came of it.
-    pub fn gone(&mut self, hosts: &[Arc<Host>], kept: bool) {
+    /// Forgets those whose records are gone, or may be.
+    pub fn gone(&mut self, hosts: &[Arc<Host>]) {
         for host in hosts {
-            match self.known.get_mut(host) {
-                Some(known) if kept => known.leaves = false,
-                _ => drop(self.known.remove(host)),
-            }
+            self.known.remove(host);
         }
     }
 }
