@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Nfs,
     durable::Folder,
-    locks::{Host, Owner},
+    locks::{Host, Locks, Owner},
 };
 use crate::stats::Stats;
 use counted::Procedure;
@@ -194,13 +194,7 @@ impl Nfs {
     }
 
     fn hosts_with_locks(&self) -> HashSet<Arc<Host>> {
-        let mut hosts: HashSet<_> = self.nlm.shares.lock().hosts().cloned().collect();
-        for owner in self.locks.lock().owners() {
-            if let Owner::Nlm { host, .. } = owner {
-                hosts.insert(host.clone());
-            }
-        }
-        hosts
+        busy(&self.nlm.waiting, &self.nlm.shares, &self.locks)
     }
 
     /// Forgets all machines that have no locks: nothing has to be given back to
@@ -216,6 +210,25 @@ impl Nfs {
         let idle = self.nlm.hosts.lock().without_locks(&busy);
         self.nlm.forget(idle).await;
     }
+}
+
+/// Machines that have locks, or may get some without asking again.
+///
+/// Who waits is looked at before the locks: whoever does not wait any more by
+/// then has what he waited for, and is found there.
+fn busy(
+    waiting: &Mutex<Waiting>,
+    shares: &Mutex<Shares>,
+    locks: &Mutex<Locks>,
+) -> HashSet<Arc<Host>> {
+    let mut hosts: HashSet<_> = waiting.lock().hosts().cloned().collect();
+    hosts.extend(shares.lock().hosts().cloned());
+    for owner in locks.lock().owners() {
+        if let Owner::Nlm { host, .. } = owner {
+            hosts.insert(host.clone());
+        }
+    }
+    hosts
 }
 
 /// Forgets machines that had no locks for long, for as long as the server runs.
@@ -245,7 +258,46 @@ pub(super) fn decode(procedure: u32, bytes: &bytes::Bytes) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use kiseki_core::ids::Ino;
+
+    use super::{waiting::Wanted, *};
+    use crate::nfs::{locks::Range, xdr::Blob};
+
+    #[test]
+    fn who_only_waits_stays_on_record() {
+        let (waiting, shares, locks) = (Mutex::default(), Mutex::default(), Mutex::default());
+        assert!(busy(&waiting, &shares, &locks).is_empty());
+        let (file, address) = (Ino(7), IpAddr::from([127, 0, 0, 1]));
+        let host = |name: &[u8]| {
+            let name = name.into();
+            Arc::new(Host { address, name })
+        };
+        let [holder, waits] = [&b"holder"[..], b"waits"].map(|name| Owner::Nlm {
+            host: host(name),
+            process: 1,
+            handle: Arc::from([]),
+        });
+        let held = locks.lock().lock(file, &holder, Range::ALL, true);
+        assert_eq!(held, Ok(()));
+        let wanted = Wanted {
+            file,
+            owner: waits,
+            range: Range::ALL,
+            exclusive: true,
+            asked: xdr::Lock {
+                host: Blob::default(),
+                file: Blob::default(),
+                owner: Blob::default(),
+                process: 1,
+                offset: 0,
+                length: 0,
+            },
+            server: address,
+        };
+        waiting.lock().add(wanted, &locks.lock());
+        let both = HashSet::from([host(b"holder"), host(b"waits")]);
+        assert_eq!(busy(&waiting, &shares, &locks), both);
+    }
 
     #[test]
     fn a_place_is_given_back() {

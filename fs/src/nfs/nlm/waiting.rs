@@ -107,6 +107,11 @@ impl Waiting {
         Some((granted.id, granted.wanted.clone()))
     }
 
+    /// Machines that wait.
+    pub fn hosts(&self) -> impl Iterator<Item = &Arc<Host>> {
+        self.entries.iter().filter_map(|entry| entry.wanted.host())
+    }
+
     /// The client has the lock.
     pub fn taken(&mut self, id: u64) {
         self.entries.retain(|entry| entry.id != id);
