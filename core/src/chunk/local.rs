@@ -282,6 +282,10 @@ impl ChunkService for LocalChunks {
         self.segments.sync()
     }
 
+    fn begin_sync(&self) {
+        self.segments.begin_sync();
+    }
+
     fn checkpoint(&self) -> Result<()> {
         self.segments.sync()?;
         if !self.read_only {

@@ -6,7 +6,7 @@
 //! attribute changes as one record of the log. A pass that fails puts back
 //! what it took: nothing is lost, and the next pass tries again.
 
-use std::{sync::Arc, time::Instant};
+use std::{ops::Range, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use parking_lot::MutexGuard;
@@ -31,8 +31,16 @@ use crate::{
 /// Files up to this length lie sealed in the metadata.
 pub(super) const INLINE_MAX: u64 = 4096;
 
-/// What one worker seals at a time.
+/// The most that one worker seals at a time.
 const SHARE: usize = 1 << 20;
+
+/// Less than this is not worth waking another worker for.
+const SHARE_MIN: usize = 128 << 10;
+
+/// Passes of this many bytes have the disk begin while they still seal: less
+/// is not worth a write of its own, and more comes from a stream, which nobody
+/// waits for.
+const EARLY: Range<usize> = (512 << 10)..(8 << 20);
 
 /// How much of the unsealed bytes a pass takes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -182,7 +190,7 @@ impl Inner {
         self.read_base(inode.ino, 0, &mut bytes)?;
         let _hold = self.chunks.hold();
         let mut extents = Vec::new();
-        self.store_chunks(vec![(0, bytes.into())], &mut extents)?;
+        self.store_chunks(vec![(0, bytes.into())], false, &mut extents)?;
         let command = Command::Write {
             ino: inode.ino,
             body: Body::Extents(extents),
@@ -207,14 +215,25 @@ impl Inner {
         };
         let runs = runs(data);
         let last = runs.len().saturating_sub(1);
+        // Short runs are stored together, in one write.
+        let mut gathered = Vec::new();
+        let mut bytes = 0;
+        let early = EARLY.contains(&data.bytes());
         for (index, (from, to)) in runs.into_iter().enumerate() {
             let append = from >= inode.size;
             let run = self.gather(inode, data, from, to, append)?;
             let ends = take == Take::All || index != last || !append;
             let (chunks, kept) = run.cut(self.policy, ends);
             stored.kept = kept;
-            self.store_chunks(chunks, &mut stored.extents)?;
+            bytes += chunks.iter().map(|(_, chunk)| chunk.len()).sum::<usize>();
+            gathered.extend(chunks);
+            if bytes >= SHARE {
+                bytes = 0;
+                let chunks = std::mem::take(&mut gathered);
+                self.store_chunks(chunks, early, &mut stored.extents)?;
+            }
         }
+        self.store_chunks(gathered, early, &mut stored.extents)?;
         Ok(stored)
     }
 
@@ -293,18 +312,29 @@ impl Inner {
         Ok(start)
     }
 
-    /// Stores chunks, spread over the cores.
+    /// Stores chunks, spread over the cores; `early` has the disk begin before
+    /// the last of them is sealed.
     fn store_chunks(
         self: &Arc<Self>,
         chunks: Vec<(u64, Bytes)>,
+        early: bool,
         extents: &mut Vec<Extent>,
     ) -> Result<()> {
         let inner = self.clone();
+        let bytes: usize = chunks.iter().map(|(_, chunk)| chunk.len()).sum();
+        // Twice as many as there are cores, so that all end at about one time.
+        let share = (bytes / (2 * self.cores)).clamp(SHARE_MIN, SHARE);
         let stored = workers::spread(
             &self.sealers,
             self.cores - 1,
-            shares(chunks, SHARE),
-            move |share| inner.store_share(&share),
+            shares(chunks, share),
+            move |share| {
+                let stored = inner.store_share(&share)?;
+                if early {
+                    inner.chunks.begin_sync();
+                }
+                Ok(stored)
+            },
         )?;
         extents.extend(stored.into_iter().flatten());
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Segments, Tail};
+use super::{Segments, Tail, write::start_writeback};
 use crate::{Error, Result};
 
 impl Segments {
@@ -41,6 +41,21 @@ impl Segments {
                 || of_segment.next().is_some()
         });
         Ok(())
+    }
+
+    /// Has the machine begin with what was written to the active segment,
+    /// unless a sync keeps the disk busy already.
+    pub(in crate::chunk::local) fn begin_sync(&self) {
+        if self.syncing.is_locked() {
+            return;
+        }
+        let (active, end) = {
+            let tail = self.tail.lock();
+            (tail.active.clone(), tail.end)
+        };
+        if let Some(segment) = active {
+            start_writeback(&segment, end, 1);
+        }
     }
 
     fn sync_files(&self) -> Result<()> {

@@ -40,7 +40,7 @@ impl Segments {
                 // In this order: a sync that has counted the write sees the flag.
                 segment.dirty.store(true, Ordering::Release);
                 self.written.fetch_add(1, Ordering::Release);
-                self.push_writeback(segment, space.offset + space.len);
+                start_writeback(segment, space.offset + space.len, WRITEBACK);
                 Ok(locations)
             }
             Err(error) => {
@@ -111,20 +111,6 @@ impl Segments {
         Ok(locations)
     }
 
-    fn push_writeback(&self, segment: &Segment, end: u64) {
-        let from = segment.written_back.load(Ordering::Relaxed);
-        if end < from + WRITEBACK {
-            return;
-        }
-        let changed =
-            segment
-                .written_back
-                .compare_exchange(from, end, Ordering::Relaxed, Ordering::Relaxed);
-        if changed.is_ok() {
-            segment.file.start_writeback(from, end - from);
-        }
-    }
-
     /// Takes back space that could not be written. Where others wrote behind
     /// it, it is marked as void, now or at a later sync.
     fn give_up(&self, space: &Reservation) {
@@ -164,6 +150,22 @@ impl Segments {
                 Err(_) => self.tail.lock().unmarked.push((segment, offset, len)),
             }
         }
+    }
+}
+
+/// Asks the machine to begin writing back a segment up to `end`, if that is at
+/// least `least` bytes more than it was asked for before.
+pub(super) fn start_writeback(segment: &Segment, end: u64, least: u64) {
+    let from = segment.written_back.load(Ordering::Relaxed);
+    if end < from + least {
+        return;
+    }
+    let changed =
+        segment
+            .written_back
+            .compare_exchange(from, end, Ordering::Relaxed, Ordering::Relaxed);
+    if changed.is_ok() {
+        segment.file.start_writeback(from, end - from);
     }
 }
 
