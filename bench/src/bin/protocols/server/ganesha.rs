@@ -1,11 +1,6 @@
 //! NFS-Ganesha over a directory.
 
-use std::{
-    fs,
-    net::{SocketAddr, TcpStream},
-    path::Path,
-    process::Command,
-};
+use std::{fs, net::SocketAddr, os::unix::net::UnixStream, path::Path, process::Command};
 
 use anyhow::Result;
 
@@ -14,6 +9,9 @@ use crate::{
     objects::ROOT,
     server::{Address, Network, Process, make_directories, process::free_address},
 };
+
+/// Where rpcbind answers programs of its machine.
+const REGISTRY: &str = "/run/rpcbind.sock";
 
 /// Serves a fresh directory below `home`. Needs root.
 ///
@@ -45,18 +43,19 @@ pub fn start(protocol: Protocol, home: &Path) -> Result<Network> {
 }
 
 /// It wants to register, even where nobody is going to ask. A registry of our
-/// own, where this machine has none.
+/// own, where this machine has none: in a network of its own, because with an
+/// address to listen at (`-h`) Debian's rpcbind 1.2.6 ends by a double free.
+/// Programs of this machine register through the socket.
 fn registry(home: &Path) -> Result<Option<Process>> {
-    let at = SocketAddr::from(([127, 0, 0, 1], 111));
-    if TcpStream::connect(at).is_ok() {
+    if UnixStream::connect(REGISTRY).is_ok() {
         return Ok(None);
     }
     let mut registry = Process::start(
-        Command::new("rpcbind").args(["-f", "-h", "127.0.0.1"]),
+        Command::new("unshare").args(["--net", "rpcbind", "-f"]),
         home,
         "registry",
     )?;
-    registry.wait_at(at)?;
+    registry.wait_for(|| UnixStream::connect(REGISTRY).ok())?;
     Ok(Some(registry))
 }
 
