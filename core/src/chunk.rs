@@ -103,7 +103,8 @@ pub trait ChunkService: Send + Sync + 'static {
     fn sync(&self) -> Result<()>;
 
     /// Has the disk begin with the chunks put so far, so that a sync soon after
-    /// waits less. Waits for nothing, and promises nothing.
+    /// waits less. Promises nothing; may wait for room in the queue of a busy
+    /// disk.
     fn begin_sync(&self);
 
     /// Makes all chunks put so far durable and the next open quick. Blocks.

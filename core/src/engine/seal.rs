@@ -37,6 +37,9 @@ const SHARE: usize = 1 << 20;
 /// Less than this is not worth waking another worker for.
 const SHARE_MIN: usize = 128 << 10;
 
+/// Most chunks stored at once: runs may be of a few bytes each.
+const TOGETHER: usize = 1024;
+
 /// Passes of this many bytes have the disk begin while they still seal: less
 /// is not worth a write of its own, and more comes from a stream, which nobody
 /// waits for.
@@ -227,7 +230,7 @@ impl Inner {
             stored.kept = kept;
             bytes += chunks.iter().map(|(_, chunk)| chunk.len()).sum::<usize>();
             gathered.extend(chunks);
-            if bytes >= SHARE {
+            if bytes >= SHARE || gathered.len() >= TOGETHER {
                 bytes = 0;
                 let chunks = std::mem::take(&mut gathered);
                 self.store_chunks(chunks, early, &mut stored.extents)?;

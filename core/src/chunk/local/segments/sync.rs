@@ -49,13 +49,17 @@ impl Segments {
         if self.syncing.is_locked() {
             return;
         }
-        let (active, end) = {
+        let (segment, end) = {
             let tail = self.tail.lock();
-            (tail.active.clone(), tail.end)
+            let Some(segment) = tail.active.clone() else {
+                return;
+            };
+            // What is only reserved is asked for when it is written.
+            let mut written = tail.in_flight.range((segment.number, 0)..);
+            let end = written.next().map_or(tail.end, |(_, offset)| *offset);
+            (segment, end)
         };
-        if let Some(segment) = active {
-            start_writeback(&segment, end, 1);
-        }
+        start_writeback(&segment, end, 1);
     }
 
     fn sync_files(&self) -> Result<()> {
