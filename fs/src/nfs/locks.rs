@@ -48,6 +48,17 @@ pub enum Owner {
     },
 }
 
+impl Owner {
+    /// Whether an equal owner is of the same start of its machine: what a
+    /// version 3 client had before it started again is to go by itself.
+    fn is_of_start_of(&self, equal: &Owner) -> bool {
+        match (self, equal) {
+            (Owner::Nlm { host, .. }, Owner::Nlm { host: other, .. }) => Arc::ptr_eq(host, other),
+            _ => true,
+        }
+    }
+}
+
 /// Bytes from `start` to `last`, both included; `u64::MAX` is the end of any file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
@@ -173,7 +184,8 @@ impl Locks {
             exclusive,
         };
         self.replace(file, owner, range, |held| {
-            if held.exclusive == exclusive && held.range.touches(&wanted.range) {
+            let one = held.exclusive == exclusive && held.owner.is_of_start_of(owner);
+            if one && held.range.touches(&wanted.range) {
                 wanted.range.start = wanted.range.start.min(held.range.start);
                 wanted.range.last = wanted.range.last.max(held.range.last);
                 return false;

@@ -156,3 +156,27 @@ proptest! {
         prop_assert_eq!(locks.len(), counted);
     }
 }
+
+#[test]
+fn locks_of_before_a_start_stay_apart() {
+    let host = Arc::new(Host {
+        address: [127, 0, 0, 1].into(),
+        name: Arc::from(*b"client"),
+    });
+    let of = |host: &Arc<Host>| Owner::Nlm {
+        host: host.clone(),
+        process: 1,
+        handle: Arc::from(*b"1@client"),
+    };
+    let (before, since) = (of(&host), of(&Arc::new(Host::clone(&host))));
+    assert_eq!(before, since);
+    let mut locks = Locks::default();
+    locks.lock(FILE, &before, range(0, 99), true).unwrap();
+    locks.lock(FILE, &since, range(100, 199), true).unwrap();
+    locks.lock(FILE, &since, range(90, 109), true).unwrap();
+    locks.release_all(
+        |owner| matches!(owner, Owner::Nlm { host: of, .. } if Arc::ptr_eq(of, &host)),
+    );
+    assert_eq!(held(&locks, &since), [(90, 199, true)]);
+    assert_eq!(locks.len(), 1);
+}
