@@ -26,6 +26,10 @@ use crate::nfs::xdr;
 /// Every connection carries one call, so all may have the same number.
 const XID: u32 = 1;
 
+/// Most bytes that are read of a reply: those we wait for have a status and a
+/// cookie, or an address.
+const REPLY_MAX: u64 = 4 << 10;
+
 /// What is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Procedure {
@@ -79,6 +83,7 @@ pub async fn call<R: Unpack>(
     record.extend_from_slice(&message);
     stream.write_all(&record).await?;
     let mut input = record::Assembly::default();
+    let mut stream = stream.take(REPLY_MAX);
     loop {
         if let Some(reply) = input.take().map_err(|_| CallError::Refused)? {
             return decode(reply);
