@@ -42,6 +42,23 @@ pub(super) struct Segment {
     written_back: AtomicU64,
 }
 
+impl Segment {
+    /// Asks the machine to begin writing back up to `end`, if that is at least
+    /// `least` bytes more than it was asked for before.
+    fn start_writeback(&self, end: u64, least: u64) {
+        let from = self.written_back.load(Ordering::Relaxed);
+        if end < from + least {
+            return;
+        }
+        let changed =
+            self.written_back
+                .compare_exchange(from, end, Ordering::Relaxed, Ordering::Relaxed);
+        if changed.is_ok() {
+            self.file.start_writeback(from, end - from);
+        }
+    }
+}
+
 /// Space in a segment that is to be written.
 pub(super) struct Reservation {
     segment: Arc<Segment>,
@@ -252,9 +269,7 @@ impl Segments {
         };
         let mut tail = self.tail.lock();
         if let Some(old) = tail.active.take() {
-            let from = old.written_back.swap(tail.end, Ordering::Relaxed);
-            old.file
-                .start_writeback(from, tail.end.saturating_sub(from));
+            old.start_writeback(tail.end, 1);
         }
         tail.next = number
             .checked_add(1)

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Segments, Tail, write::start_writeback};
+use super::{Segments, Tail};
 use crate::{Error, Result};
 
 impl Segments {
@@ -59,7 +59,7 @@ impl Segments {
             let end = written.next().map_or(tail.end, |(_, offset)| *offset);
             (segment, end)
         };
-        start_writeback(&segment, end, 1);
+        segment.start_writeback(end, 1);
     }
 
     fn sync_files(&self) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::{io, sync::atomic::Ordering};
 
-use super::{Location, Reservation, Segment, Segments};
+use super::{Location, Reservation, Segments};
 use crate::{
     Error, Result,
     chunk::{
@@ -40,7 +40,7 @@ impl Segments {
                 // In this order: a sync that has counted the write sees the flag.
                 segment.dirty.store(true, Ordering::Release);
                 self.written.fetch_add(1, Ordering::Release);
-                start_writeback(segment, space.offset + space.len, WRITEBACK);
+                segment.start_writeback(space.offset + space.len, WRITEBACK);
                 Ok(locations)
             }
             Err(error) => {
@@ -150,22 +150,6 @@ impl Segments {
                 Err(_) => self.tail.lock().unmarked.push((segment, offset, len)),
             }
         }
-    }
-}
-
-/// Asks the machine to begin writing back a segment up to `end`, if that is at
-/// least `least` bytes more than it was asked for before.
-pub(super) fn start_writeback(segment: &Segment, end: u64, least: u64) {
-    let from = segment.written_back.load(Ordering::Relaxed);
-    if end < from + least {
-        return;
-    }
-    let changed =
-        segment
-            .written_back
-            .compare_exchange(from, end, Ordering::Relaxed, Ordering::Relaxed);
-    if changed.is_ok() {
-        segment.file.start_writeback(from, end - from);
     }
 }
 
